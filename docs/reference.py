@@ -1,0 +1,78 @@
+"""Writes the generated parts of docs/errors.md and docs/cli.md anew; `--check` only says whether they are up to date.
+
+A generated part stands between `<!-- generated: NAME -->` and `<!-- end -->`; everything else on a page is written by
+hand and left alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from cloche.errors import CODES
+from cloche.remedies import REMEDIES
+
+DOCS = Path(__file__).resolve().parent
+PART = re.compile(r"(<!-- generated: (?P<name>[^>]+?) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def error_table() -> str:
+    """One row for each error code."""
+    rows = ["| code | to mend by | exit | what it means | what to do |", "| --- | --- | --- | --- | --- |"]
+    rows += [
+        f"| `{code}` | {info.blame.value} | {info.exit_status} | {info.summary} | {REMEDIES[code]} |"
+        for code, info in CODES.items()
+    ]
+    return "\n".join(rows) + "\n"
+
+
+def command_help(words: str) -> str:
+    """What `cloche WORDS --help` prints, at a fixed width and without colours."""
+    environment = {**os.environ, "COLUMNS": "110", "TERMINAL_WIDTH": "110", "NO_COLOR": "1", "TERM": "dumb"}
+    command = [
+        sys.executable,
+        "-c",
+        "import sys; from cloche.cli.main import run; sys.exit(run())",
+        *words.split(),
+        "--help",
+    ]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=60)
+    lines = (line.rstrip() for line in done.stdout.strip().splitlines())
+    return "```text\n" + "\n".join(lines) + "\n```\n"
+
+
+def generated(name: str) -> str:
+    """The text of the generated part `name`: `errors`, or `help WORDS`."""
+    kind, _, words = name.partition(" ")
+    makers: dict[str, Callable[[], str]] = {"errors": error_table, "help": lambda: command_help(words)}
+    return makers[kind]()
+
+
+def main() -> int:
+    """Write or check every page; exit status 1 when one is out of date."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="write nothing; fail when a page is out of date")
+    only_check = parser.parse_args().check
+    stale = []
+    for page in sorted(DOCS.glob("*.md")):
+        before = page.read_text(encoding="utf-8")
+        after = PART.sub(lambda part: part[1] + generated(part["name"]) + part[3], before)
+        if before != after:
+            stale.append(page.name)
+            if not only_check:
+                page.write_text(after, encoding="utf-8")
+    if stale:
+        sys.stdout.write(f"{'out of date' if only_check else 'written'}: {', '.join(stale)}\n")
+    if stale and only_check:
+        sys.stdout.write("run `./dev docs`\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,31 @@
+(component
+  (core module $code
+    (memory (export "memory") 1)
+    (func (export "add") (param i32 i32) (result i32) (i32.add (local.get 0) (local.get 1)))
+    ;; Traps when the divisor is zero.
+    (func (export "divide") (param i32 i32) (result i32) (i32.div_u (local.get 0) (local.get 1)))
+    (func (export "spin") (loop $again (br $again)))
+    (func (export "trap") (unreachable))
+    ;; Grows the memory by a number of 64 KiB pages; the old size, or -1.
+    (func (export "grow") (param i32) (result i32) (memory.grow (local.get 0)))
+    (func $recurse (export "recurse") (param i32) (result i32)
+      (if (result i32) (i32.eqz (local.get 0))
+        (then (i32.const 0))
+        (else (i32.add (i32.const 1) (call $recurse (i32.sub (local.get 0) (i32.const 1)))))))
+  )
+  (core instance $instance (instantiate $code))
+  (func $add (param "a" u32) (param "b" u32) (result u32) (canon lift (core func $instance "add")))
+  (func $divide (param "a" u32) (param "b" u32) (result u32) (canon lift (core func $instance "divide")))
+  (func $spin (canon lift (core func $instance "spin")))
+  (func $trap (canon lift (core func $instance "trap")))
+  (func $grow (param "pages" u32) (result s32) (canon lift (core func $instance "grow")))
+  (func $recurse (param "depth" u32) (result u32) (canon lift (core func $instance "recurse")))
+  (instance $odd
+    (export "add" (func $add))
+    (export "divide" (func $divide))
+    (export "spin" (func $spin))
+    (export "trap" (func $trap))
+    (export "grow" (func $grow))
+    (export "recurse" (func $recurse)))
+  (export "stranger:land/odd@0.3.0" (instance $odd))
+)

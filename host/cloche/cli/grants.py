@@ -1,0 +1,46 @@
+"""`cloche grants`: what a plugin asks for, what it gets, and why."""
+
+from __future__ import annotations
+
+import typer
+
+from cloche.cli import options
+from cloche.cli.render import Screen, clean
+
+
+def register(app: typer.Typer) -> None:
+    """Add the group `grants`."""
+    group = typer.Typer(help="What plugins may do, and why.", rich_markup_mode="rich")
+    group.callback()(_group)
+    group.command(
+        epilog="Example:  cloche grants explain guests/hello\n\n"
+        "Example:  cloche grants explain --allow cloche:host/data guests/hello"
+    )(explain)
+    app.add_typer(group, name="grants")
+
+
+def _group() -> None:
+    """What plugins may do, and why."""
+
+
+def explain(
+    plugin: options.Source,
+    allow: options.Allow = None,
+    policy: options.PolicyFile = None,
+    as_json: options.Json = False,
+) -> None:
+    """Explain each request of a plugin: the answer, the reason, and the policy lines that would change it.
+
+    Nothing is loaded or run. Limits are listed with where each comes from. Decided as if the plugin were trusted.
+    """
+    from cloche.cli.session import Request, open_host
+    from cloche.grants.explain import to_json, to_lines
+
+    request = Request(plugin, tuple(allow or ()), policy)
+    with open_host(request) as host:
+        grants = host.inspect(plugin).grants
+        file = host.policy.file
+    lines = to_lines(grants, policy_file=file)
+    Screen(as_json).answer(
+        to_json(grants, policy_file=file), lambda console: console.print(clean("\n".join(lines)), soft_wrap=True)
+    )

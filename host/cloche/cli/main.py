@@ -1,0 +1,73 @@
+"""The `cloche` command: hands the words to a command and turns every error into one block and an exit status.
+
+typer and rich take 0.2 s to import, so they are imported only when a command needs them: `cloche --version` does not.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+
+def run(words: Sequence[str] | None = None) -> int:
+    """Run the command line `words` (default: the process's own) and return the exit status. Added in 0.1."""
+    words = list(sys.argv[1:] if words is None else words)
+    try:
+        try:
+            status = _version() if words == ["--version"] else _run(words)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            # The reader (`| head`) went away: say nothing, and keep the interpreter from flushing into the pipe again.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 141
+    except KeyboardInterrupt:
+        from cloche.cli.errors import interrupted, report
+
+        return report(interrupted(), is_json=_wants_json(words))
+    return status
+
+
+def _version() -> int:
+    from cloche.version import VERSION
+
+    sys.stdout.write(f"cloche {VERSION}\n")
+    return 0
+
+
+def _wants_json(words: Sequence[str]) -> bool:
+    """Whether `--json` was given, found without a parser, because errors of parsing are JSON too."""
+    ours = words[: words.index("--")] if "--" in words else words
+    return "--json" in ours
+
+
+def _run(words: Sequence[str]) -> int:
+    import typer
+
+    from cloche.cli.commands import application
+    from cloche.cli.errors import interrupted, report, unexpected
+    from cloche.errors import ClocheError, UsageError
+
+    is_json = _wants_json(words)
+    try:
+        status = application()(list(words) or ["--help"], prog_name="cloche", standalone_mode=False)
+    except ClocheError as error:
+        return report(error, is_json=is_json)
+    except typer.TyperException as error:
+        return report(UsageError(error.format_message()), is_json=is_json)
+    except typer.Abort:
+        return report(interrupted(), is_json=is_json)
+    except SystemExit as error:
+        # Outside its stand-alone mode typer exits by itself only when the reader of its output went away.
+        raise BrokenPipeError from error
+    except (BrokenPipeError, KeyboardInterrupt):
+        raise
+    except Exception as error:
+        import traceback
+
+        traceback.print_exc()
+        return report(unexpected(error), is_json=is_json)
+    if status == interrupted().exit_status:
+        # typer turns Ctrl-C into this status without a word.
+        return report(interrupted(), is_json=is_json)
+    return int(status or 0)

@@ -1,0 +1,33 @@
+"""Options that several commands share, so that a word means the same everywhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output, errors included.")]
+Source = Annotated[
+    str, typer.Argument(metavar="PLUGIN", help="A plugin directory (with plugin.toml) or a .wasm component.")
+]
+Allow = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="CAPABILITY[=PARAMS]",
+        help="Allow this plugin a capability that its manifest asks for, on top of the policy; "
+        "PARAMS is a TOML inline table such as '{ read = [\"input\"] }'. May be repeated.",
+    ),
+]
+PolicyFile = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="The operator's policy; default: policy.toml in the home directory.")
+]
+Trust = Annotated[
+    bool,
+    typer.Option(
+        "--trust", help="Your word that the plugin may run inside this process. Without it a plugin is untrusted."
+    ),
+]
+Fuel = Annotated[str | None, typer.Option(metavar="AMOUNT", help="Fuel per call, such as 500M or 10G.")]
+Memory = Annotated[str | None, typer.Option(metavar="SIZE", help="Memory of one instance, such as 256MiB.")]
+Deadline = Annotated[str | None, typer.Option(metavar="TIME", help="Wall time per call, such as 250ms or 10s.")]

@@ -1,0 +1,184 @@
+"""Opens the host, and one plugin in it, as the options of a command say; and collects what the plugin writes."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import sys
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cloche.artifact import read_artifact, read_manifest
+from cloche.cli.render import Screen, clean, one_line
+from cloche.config import LOG_LEVELS, Settings
+from cloche.errors import LimitError, UsageError
+from cloche.grants.layer import layer_policy
+from cloche.grants.policy import Policy
+from cloche.grants.policy_file import parse_policy
+from cloche.model import Trusted
+from cloche.observe.events import Event, EventKind, Sink
+from cloche.observe.log import LogSink, console_renderer, json_renderer, level_of
+from cloche.quantities import QuantityError, parse_duration_ms, parse_fuel, parse_size
+
+if TYPE_CHECKING:
+    from cloche.app import Host
+    from cloche.manifest.value import Manifest
+    from cloche.runtime.plugin import Plugin
+
+MAX_POLICY_BYTES = 1 << 20
+
+# What componentize-py's runtime says after a traceback: that there was one.
+_PANIC = re.compile(r"^\s*thread '.*?' .*?panicked at .*\nPython function threw an unexpected exception\nnote: .*\n?")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What the words of a command ask for: a plugin, what it may do, and within what limits."""
+
+    source: str
+    allow: tuple[str, ...] = ()
+    policy: Path | None = None
+    trust: bool = False
+    fuel: str | None = None
+    memory: str | None = None
+    deadline: str | None = None
+
+    @property
+    def trusted(self) -> Trusted | None:
+        """The operator's word on the command line, if it was given."""
+        return Trusted("--trust on the command line") if self.trust else None
+
+    def limits(self) -> dict[str, int]:
+        """The limits that were given, by the names of `model.BOUNDS`. Raises: LimitError (`limit.range`)."""
+        readers: dict[str, tuple[str, str | None, Callable[[object], int]]] = {
+            "fuel": ("--fuel", self.fuel, parse_fuel),
+            "memory_bytes": ("--memory", self.memory, parse_size),
+            "deadline_ms": ("--deadline", self.deadline, parse_duration_ms),
+        }
+        read = {}
+        for name, (option, text, parse) in readers.items():
+            if text is not None:
+                try:
+                    read[name] = parse(text)
+                except QuantityError as error:
+                    raise LimitError(f"{option}: {error}", code="limit.range") from error
+        return read
+
+
+@dataclass
+class Transcript:
+    """What a plugin wrote during its calls, kept until its progress display is gone."""
+
+    is_json: bool
+    output: dict[str, str] = field(default_factory=dict)
+    _lines: list[tuple[str, str]] = field(default_factory=list)
+
+    def __call__(self, event: Event) -> None:
+        """Take one event of the host's stream: output and log lines are kept, everything else is not for here."""
+        if event.kind is EventKind.OUTPUT:
+            stream, text = str(event.data["stream"]), str(event.data["text"])
+            self.output[stream] = self.output.get(stream, "") + text
+            if self._lines and self._lines[-1][0] == stream:
+                text = self._lines.pop()[1] + text
+            self._lines.append((stream, text))
+        elif event.kind is EventKind.LOG:
+            untrusted = event.data["untrusted"]
+            line = f"{event.data['level']}: {one_line(untrusted['message'])}\n"
+            self.output["log"] = self.output.get("log", "") + line
+
+    def show(self, without: str | None = None) -> None:
+        """Write what was kept where it belongs; on a terminal without control characters. Nothing in JSON mode.
+
+        `without` is a part of standard error that the error block shows: the plugin's traceback.
+        """
+        if not self.is_json:
+            for stream, text in self._lines:
+                if without and stream == "stderr":
+                    before, found, after = text.rpartition(without)
+                    text = before + _PANIC.sub("", after.removeprefix("\n")) if found else text
+                target = sys.stdout if stream == "stdout" else sys.stderr
+                target.write(clean(text) if target.isatty() else text)
+        self._lines.clear()
+
+
+def log_sink(settings: Settings) -> Sink:
+    """Writes log lines to standard error in the form and from the level of the settings.
+
+    Plugins' own messages always; the host's events only at `info` and `debug`, because the command itself says what
+    went wrong. structlog is imported with the first line.
+    """
+    least = LOG_LEVELS.index(settings.log_level)
+    everything = least <= LOG_LEVELS.index("info")
+    made: list[LogSink] = []
+
+    def sink(event: Event, /) -> None:
+        if LOG_LEVELS.index(level_of(event)) < least or not (everything or event.kind is EventKind.LOG):
+            return
+        if not made:
+            as_json = settings.log_format == "json"
+            renderer = json_renderer() if as_json else console_renderer(colors=sys.stderr.isatty())
+            made.append(LogSink(renderer, least_level=settings.log_level))
+        made[0](event)
+
+    return sink
+
+
+def chosen_policy(settings: Settings, request: Request) -> Policy:
+    """The operator's policy with what the request says for its plugin laid over it. Reads the policy's file.
+
+    Raises: UsageError (`usage.not-found`, `usage.argument`); ManifestError (`policy.*`); LimitError (`limit.range`).
+    """
+    file = request.policy or settings.policy_file()
+    # Without a policy, messages name the file where one would be found.
+    policy = replace(Policy.empty(), file=str(settings.home / "policy.toml")) if file is None else read_policy(file)
+    limits = request.limits()
+    if not request.allow and not limits:
+        return policy
+    return layer_policy(policy, plugin_id(request.source), allow=request.allow, limits=limits)
+
+
+@contextlib.contextmanager
+def open_host(request: Request | None = None, transcript: Transcript | None = None) -> Generator[Host]:
+    """A host with the settings of the environment and the policy of the request, closed after the block."""
+    from cloche.app import Host
+
+    # A command ends before anything could profit from code that was compiled anew in the background.
+    settings = replace(Settings.from_environment(), background_compile=False)
+    policy = None if request is None else chosen_policy(settings, request)
+    sinks = (log_sink(settings),) if transcript is None else (transcript, log_sink(settings))
+    with Host(policy=policy, settings=settings, sinks=sinks) as host:
+        yield host
+
+
+@contextlib.contextmanager
+def open_plugin(request: Request, screen: Screen) -> Generator[tuple[Plugin, Transcript]]:
+    """The plugin that `request` names, loaded into a host of its own, and the transcript of what it writes."""
+    transcript = Transcript(screen.is_json)
+    with open_host(request, transcript) as host:
+        with screen.progress(f"loading {request.source}") as step:
+            plugin = host.load(request.source, trust=request.trusted, progress=step)
+        yield plugin, transcript
+
+
+def plugin_id(source: str) -> str:
+    """The id that the plugin at `source` has: its manifest's, or one made from a bare component's digest."""
+    path = Path(source)
+    return read_manifest(path).id if path.is_dir() else read_artifact(path, _no_build).manifest.id
+
+
+def _no_build(directory: Path, manifest: Manifest) -> bytes:
+    """Only directories are built, and `plugin_id` reads no more of those than the manifest."""
+    raise AssertionError(f"{directory} of {manifest.id} is not a file")
+
+
+def read_policy(file: Path) -> Policy:
+    """The policy in `file`. Raises: UsageError (`usage.not-found`) when there is none; ManifestError (`policy.*`)."""
+    try:
+        with file.open("rb") as stream:
+            return parse_policy(stream.read(MAX_POLICY_BYTES), str(file))
+    except OSError as error:
+        raise UsageError(
+            f"the policy {file} cannot be read: {error.strerror or error}", code="usage.not-found"
+        ) from error

@@ -1,0 +1,96 @@
+"""What a confined child does first: limits, no new privileges, Landlock, seccomp; then it becomes the program.
+
+Run as `python -I -S -B launcher.py PLAN`, where PLAN is JSON made by `cloche.confine.child`. A program is executed; a
+Python entry point is imported, *prepared* with files still in reach, locked in, and then run. What was reached is told
+on a descriptor of its own, closed before foreign code runs. Starting by exec keeps clear of forked locks and of the
+engine's threads (H19).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import sys
+from ctypes import CDLL, c_int, c_ulong
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+
+_SET_PARENT_DEATH_SIGNAL = 1
+
+FAILED_STATUS = 120
+"""Exit status when the child could not be locked in or the program could not be started."""
+
+
+def main(plan: dict[str, Any]) -> int:
+    """Lock this process in as `plan` says and run what it names; returns the status of a Python entry point."""
+    report = int(plan["report"])
+    os.set_inheritable(report, False)  # not for the program that follows
+    try:
+        _bind_to_parent(int(plan["parent"]))
+        _limit(plan["rlimits"], int(plan["nice"]))
+        _make_package(str(plan["package"]))
+        sys.path[:0] = [str(path) for path in plan["path"]]
+        if plan["program"] is not None:
+            _tell(report, {"level": _lock(plan)})
+            program = [str(part) for part in plan["program"]]
+            os.execve(program[0], program, {})  # noqa: S606 - a list, never a shell string
+        run = import_module(str(plan["module"])).prepare(list(plan["arguments"]))
+        _tell(report, {"level": _lock(plan)})
+        os.close(report)
+    except Exception as error:
+        _tell(report, {"error": f"{type(error).__name__}: {error}"[:2000]})
+        return FAILED_STATUS
+    return int(run())
+
+
+def _bind_to_parent(parent: int) -> None:
+    if sys.platform == "linux":
+        CDLL(None).prctl(c_int(_SET_PARENT_DEATH_SIGNAL), c_ulong(signal.SIGKILL), c_ulong(0), c_ulong(0), c_ulong(0))
+    if os.getppid() != parent:  # it died before the line above
+        os._exit(FAILED_STATUS)
+
+
+def _limit(limits: dict[str, int], nice: int) -> None:
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+    os.umask(0o077)
+    if nice:
+        os.nice(nice)
+    for name, value in limits.items():
+        which = getattr(resource, name, None)
+        if which is None:
+            continue
+        ceiling = resource.getrlimit(which)[1]
+        bound = value if ceiling == resource.RLIM_INFINITY else min(value, ceiling)
+        if name == "RLIMIT_CPU":
+            bound = max(1, bound - 1)  # so that SIGXCPU, which names the cause, comes before SIGKILL
+            resource.setrlimit(which, (bound, bound + 1))
+        else:
+            resource.setrlimit(which, (bound, bound))
+
+
+def _make_package(directory: str) -> None:
+    # The package's own __init__ is for embedders; a child must start fast and needs none of it.
+    package = ModuleType("cloche")
+    package.__path__ = [directory]
+    sys.modules["cloche"] = package
+
+
+def _lock(plan: dict[str, Any]) -> dict[str, Any]:
+    from cloche.confine import landlock, seccomp  # noqa: PLC0415 - the package is known only now
+
+    if sys.platform == "linux":
+        seccomp.set_no_new_privileges()
+    groups = [seccomp.Group(name) for name in plan["groups"]]
+    abi = landlock.restrict(readable=plan["readable"], writable=plan["writable"], executable=plan["executable"])
+    return {"landlock_abi": abi, "seccomp": seccomp.restrict(groups), "rlimits": True}
+
+
+def _tell(report: int, message: dict[str, Any]) -> None:
+    os.write(report, json.dumps(message).encode() + b"\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main(json.loads(sys.argv[1])))

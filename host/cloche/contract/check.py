@@ -1,0 +1,64 @@
+"""The contract check: a component's world against what this host provides, calls and was allowed to. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+
+from cloche.contract.exports import ExportCheck
+from cloche.contract.imports import ImportCheck
+from cloche.contract.providers import EngineGrant, Provider
+from cloche.contract.report import Findings, Report
+from cloche.contract.suggest import Suggestions
+from cloche.model import Instances, Tier
+from cloche.wit.types import Interface, World
+
+_NOTHING_DECLARED: Mapping[str, str] = MappingProxyType({})
+
+
+def check(
+    world: World,
+    *,
+    providers: Sequence[Provider] = (),
+    engine: Sequence[EngineGrant] = (),
+    extension_points: Sequence[Interface] = (),
+    declared: Mapping[str, str] = _NOTHING_DECLARED,
+    instances: Instances = Instances.PER_CALL,
+    tier: Tier = Tier.UNTRUSTED,
+    refuse_poll: bool = False,
+) -> Report:
+    """Decide about every import and export of `world`, and list everything that does not fit at once.
+
+    `providers` are the host-defined interfaces, granted or not; `engine` the decisions about the engine's own WASI
+    (a capability without one is denied); `extension_points` the interfaces that the host can call, in every version
+    that it knows; `declared` the manifest's extension points, `ns:pkg/name` to a version requirement (empty for a bare
+    component). `refuse_poll` turns the warning about guests that can sleep in the trusted tier into an error.
+
+    Never raises for anything that a component or a manifest says: `Report.ensure_ok` does. Added in 0.1.
+    """
+    findings, suggestions = Findings(), Suggestions()
+    imports = ImportCheck(
+        providers=providers,
+        engine=engine,
+        extension_points=extension_points,
+        tier=tier,
+        refuse_poll=refuse_poll,
+        suggestions=suggestions,
+        findings=findings,
+    )
+    exports = ExportCheck(
+        extension_points=extension_points,
+        declared=declared,
+        instances=instances,
+        suggestions=suggestions,
+        findings=findings,
+    )
+    bound, functions = imports.bind(world)
+    exported = exports.bind(world)
+    return Report(
+        imports=bound,
+        import_functions=functions,
+        exports=exported,
+        export_functions=world.export_functions,
+        findings=findings.all(),
+    )

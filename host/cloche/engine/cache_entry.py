@@ -1,0 +1,190 @@
+"""One entry of the native-code cache: what it is known by, how it stands in its file, and when it verifies.
+
+A file is: magic, HMAC-SHA256, length of the label, label (JSON, for people), code. The HMAC is over the magic, every
+field of the key, the label and the code, each with its length.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import hmac
+import json
+import os
+import platform
+import re
+import secrets
+import stat
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from cloche.engine import sealed
+from cloche.model import GIB, Digest
+
+READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+"""How a file of the cache is opened: never through a link, never waiting for a pipe."""
+CREATE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+"""How a file of the cache is made: it must be new."""
+MAX_ENTRY_BYTES = 2 * GIB
+"""An entry larger than this is neither kept nor read."""
+
+_MAGIC = b"CLOCHE-NATIVE-1\n"
+_MAC_BYTES = 32
+_MAX_LABEL_BYTES = 4096
+_HEADER_BYTES = len(_MAGIC) + _MAC_BYTES + 4
+
+
+@dataclass(frozen=True, slots=True)
+class EntryKey:
+    """Everything that native code depends on. `kind` says what the bytes are (`component`, `module`, `split`)."""
+
+    digest: Digest
+    kind: str
+    engine_version: str
+    profile: bytes
+    target: str
+
+    def encode(self) -> bytes:
+        """The key as bytes: every field with its length before it, so that no two keys look alike."""
+        parts = (
+            self.digest.encode(),
+            self.kind.encode(),
+            self.engine_version.encode(),
+            self.profile,
+            self.target.encode(),
+        )
+        return b"".join(len(part).to_bytes(8, "little") + part for part in parts)
+
+    @property
+    def name(self) -> str:
+        """The stem of the entry's file name."""
+        return hashlib.sha256(self.encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class CacheEntry:
+    """One entry as `cloche cache` lists it. The label is unverified, for people; times are seconds since 1970."""
+
+    name: str
+    digest: str
+    kind: str
+    size_bytes: int
+    last_used: float
+
+
+def target() -> str:
+    """The system and processor that native code is made for, with the processor's features. Reads one file."""
+    features = b""
+    with contextlib.suppress(OSError), Path("/proc/cpuinfo").open("rb") as info:
+        match = re.search(rb"^(?:flags|Features)\s*:\s*(.*)$", info.read(64 * 1024), re.MULTILINE)
+        features = b" ".join(sorted(match[1].split())) if match else b""
+    return f"{sys.platform}-{platform.machine()}-{hashlib.sha256(features).hexdigest()[:32]}"
+
+
+def verified_copy(file: int, key: EntryKey, secret: bytes) -> int | None:
+    """Copy, seal, then check the copy: what was checked is what is used, whatever happens to the file.
+
+    Returns: a sealed descriptor, or None when the entry is not one that we made for `key`. Raises: OSError.
+    """
+    status = os.fstat(file)
+    if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid() or status.st_size > MAX_ENTRY_BYTES:
+        return None
+    header = os.pread(file, _HEADER_BYTES, 0)
+    if len(header) != _HEADER_BYTES or not header.startswith(_MAGIC):
+        return None
+    label_bytes = int.from_bytes(header[-4:], "little")
+    offset = _HEADER_BYTES + label_bytes
+    if label_bytes > _MAX_LABEL_BYTES or offset > status.st_size:
+        return None
+    label = os.pread(file, label_bytes, _HEADER_BYTES)
+    descriptor = sealed.new_memory_file(f"cloche-{key.kind}")
+    try:
+        sealed.copy(file, offset, status.st_size - offset, descriptor)
+        sealed.seal(descriptor)
+        with sealed.contents(descriptor) as code:
+            expected = _mac(secret, key, label, code)
+        if hmac.compare_digest(header[len(_MAGIC) : len(_MAGIC) + _MAC_BYTES], expected):
+            return descriptor
+    except EOFError:
+        pass
+    except BaseException:
+        os.close(descriptor)
+        raise
+    os.close(descriptor)
+    return None
+
+
+def write_entry(directory: int, name: str, key: EntryKey, secret: bytes, descriptor: int) -> None:
+    """Write the code behind `descriptor` whole or not at all: a new file, flushed, renamed over the old one.
+
+    Raises: OSError, after which nothing is left behind.
+    """
+    label = json.dumps({"digest": key.digest, "kind": key.kind}).encode()
+    size = os.fstat(descriptor).st_size
+    with sealed.contents(descriptor) as code:
+        header = _MAGIC + _mac(secret, key, label, code) + len(label).to_bytes(4, "little") + label
+    temporary = f"new-{secrets.token_hex(8)}"
+    file = os.open(temporary, CREATE_FLAGS, 0o600, dir_fd=directory)
+    try:
+        try:
+            written = os.write(file, header)
+            if written != len(header):
+                raise OSError("the header was not written whole")
+            sealed.copy(descriptor, 0, size, file)
+            os.fchmod(file, 0o400)
+            os.fsync(file)
+        finally:
+            os.close(file)
+        os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
+    except BaseException:
+        remove(directory, temporary)
+        raise
+    os.fsync(directory)
+
+
+def describe(directory: int, name: str) -> CacheEntry | None:
+    """What the entry's file says about itself; None when it cannot be opened."""
+    try:
+        file = os.open(name, READ_FLAGS, dir_fd=directory)
+    except OSError:
+        return None
+    try:
+        status = os.fstat(file)
+        header = os.pread(file, _HEADER_BYTES + _MAX_LABEL_BYTES, 0)
+    finally:
+        os.close(file)
+    label: object = None
+    length = int.from_bytes(header[_HEADER_BYTES - 4 : _HEADER_BYTES], "little")
+    with contextlib.suppress(ValueError):
+        label = json.loads(header[_HEADER_BYTES : _HEADER_BYTES + length])
+    known = label if isinstance(label, dict) else {}
+    return CacheEntry(
+        name=name.removesuffix(".native"),
+        digest=str(known.get("digest", "unknown")),
+        kind=str(known.get("kind", "unknown")),
+        size_bytes=status.st_size,
+        last_used=status.st_mtime,
+    )
+
+
+def remove(directory: int, name: str) -> bool:
+    """Remove one file; False when it is not there or cannot be removed."""
+    try:
+        os.unlink(name, dir_fd=directory)
+    except OSError:
+        return False
+    return True
+
+
+def _mac(secret: bytes, key: EntryKey, label: bytes, code: object) -> bytes:
+    mac = hmac.new(secret, digestmod="sha256")
+    mac.update(_MAGIC)
+    mac.update(key.encode())
+    view = memoryview(code)  # type: ignore[arg-type]
+    try:
+        mac.update(len(label).to_bytes(8, "little") + label + len(view).to_bytes(8, "little"))
+        mac.update(view)
+    finally:
+        view.release()
+    return mac.digest()

@@ -1,0 +1,355 @@
+"""Whole signatures: the arguments and results of calls into a guest, and those of host functions.
+
+Plans are compiled once per function and shared by all threads; a `CallBuffer` belongs to one instance and is reused by
+each of its calls. Arguments lie in our own memory, which the engine only reads; results are the engine's and are freed
+as soon as they are lifted. `bytes_in` and `bytes_out` are canonical-ABI bytes: the layout of all parameters (or of the
+result) as one tuple, plus the contents of strings, lists and maps. They are the same for every carrier.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from struct import Struct
+from struct import error as StructError  # noqa: N812
+from typing import TYPE_CHECKING, Any, cast
+
+from cloche.engine.codec.layout import ensure_supported, layout_of, sequence_layout
+from cloche.engine.codec.lifting import Lifting, lifter
+from cloche.engine.codec.lowering import KINDS, Lowering, lowerer
+from cloche.engine.codec.memory import MEMORY, Arena, EngineMemory
+from cloche.engine.codec.plan import plan_for
+from cloche.engine.codec.problem import InvalidValue, TooLarge, ValueProblem
+from cloche.engine.codec.scalars import BoolPlan, FloatPlan, IntPlan
+from cloche.engine.ffi import VAL_BYTES, Library, library
+from cloche.errors import CapabilityError, GuestTrap, LimitError, UsageError
+from cloche.wit.types import Function, Prim
+
+if TYPE_CHECKING:
+    from cloche.engine.codec.handles import ResourceBridge
+
+_INVALID = "capability.invalid"
+_NO_VALUE = bytes(VAL_BYTES)
+_EXACT: dict[type, type] = {BoolPlan: bool, IntPlan: int, FloatPlan: float}
+
+
+class _Signature:
+    """A function's compiled parameters and result."""
+
+    __slots__ = ("fixed_in", "fixed_out", "function", "parameters", "result")
+
+    def __init__(self, function: Function) -> None:
+        for param in function.params:
+            ensure_supported(param.type)
+        if function.result is not None:
+            ensure_supported(function.result)
+        self.function = function
+        self.parameters = tuple(plan_for(param.type) for param in function.params)
+        self.result = None if function.result is None else plan_for(function.result)
+        self.fixed_in = sequence_layout(param.type for param in function.params).size
+        self.fixed_out = 0 if function.result is None else layout_of(function.result).size
+
+    def too_large(self, problem: TooLarge, what: str, most: int, *, by_host: bool) -> LimitError:
+        """The error for more bytes than the bound that the call was given."""
+        limit, code = ("host_call_bytes", "limit.host-calls") if by_host else ("payload_bytes", "limit.payload")
+        text = problem.text or f"{what} larger than the {most} bytes allowed; hand over less or raise `{limit}`"
+        return LimitError(f"{self.function.name}: {text}", code=code)
+
+    def invalid(self, what: str, error: InvalidValue) -> GuestTrap:
+        """The error for an engine value that breaks its type."""
+        return GuestTrap(
+            f"{self.function.name}: the guest's {what} cannot be read: {error}",
+            code="guest.invalid-value",
+            kind="invalid-value",
+        )
+
+    def argument(self, index: int) -> str:
+        """How messages name a parameter."""
+        return f"argument {index + 1} ({self.function.params[index].name})"
+
+
+class FunctionPlan:
+    """The compiled signature of a function that the guest exports. Immutable; shared by threads.
+
+    Raises: ContractError (`contract.unsupported`) for a type that cannot be carried.
+    """
+
+    __slots__ = (
+        "_lib",
+        "exact",
+        "function",
+        "has_result",
+        "lift_result",
+        "lowers",
+        "pack",
+        "parameter_count",
+        "scalar",
+        "signature",
+    )
+
+    def __init__(self, function: Function, lib: Library | None = None) -> None:
+        self.signature = signature = _Signature(function)
+        self.function = function
+        self.parameter_count = len(function.params)
+        self.has_result = function.result is not None
+        self._lib = lib or library()
+        self.lowers = tuple(map(lowerer, signature.parameters))
+        self.lift_result = None if signature.result is None else lifter(signature.result)
+        # All-scalar parameters are packed by one call; anything unusual goes the long way, which explains itself.
+        self.exact: tuple[type, ...] | None = None
+        self.pack: Struct | None = None
+        if signature.parameters and all(type(plan) in _EXACT for plan in signature.parameters):
+            self.exact = tuple(_EXACT[type(plan)] for plan in signature.parameters)
+            letters = [KINDS[cast("Prim", plan.type)][1] for plan in signature.parameters]
+            self.pack = Struct("<" + "".join(_padded(letter) for letter in letters))
+        self.scalar: tuple[int, Struct] | None = None
+        if type(signature.result) in _EXACT:
+            kind, letter = KINDS[signature.result.type]  # type: ignore[union-attr,index]
+            self.scalar = kind, Struct(f"<B7x{letter}")
+
+    def buffer(self) -> CallBuffer:
+        """Memory for the arguments and result of one instance's calls of this function."""
+        return CallBuffer(self, self._lib)
+
+
+def _padded(letter: str) -> str:
+    return f"B7x{letter}{24 - Struct('<' + letter).size}x"
+
+
+class CallBuffer:
+    """Arguments and result of one call at a time: `lower`, then the engine's call, then `lift` or `discard`.
+
+    `arguments`, `argument_count`, `results` and `result_count` are what `wasmtime_component_func_call` takes.
+    """
+
+    __slots__ = (
+        "_arena",
+        "_delete",
+        "_exact",
+        "_fixed_in",
+        "_fixed_out",
+        "_kind",
+        "_lift",
+        "_lifting",
+        "_lowering",
+        "_lowers",
+        "_pack",
+        "_plan",
+        "_template",
+        "_unpack",
+        "argument_count",
+        "arguments",
+        "bytes_in",
+        "bytes_out",
+        "result_count",
+        "results",
+    )
+
+    def __init__(self, plan: FunctionPlan, lib: Library) -> None:
+        count = plan.parameter_count
+        self._plan = plan
+        self._arena = Arena((count + 1) * VAL_BYTES)
+        self._lowering = Lowering(self._arena)
+        self._lifting = Lifting()
+        self._delete = lib.wasmtime_component_val_delete
+        # What each call needs is kept here: a second look-up through the plan costs as much as the work itself.
+        self._lowers = plan.lowers
+        self._exact, self._pack = plan.exact, plan.pack
+        self._template: list[Any] = []
+        for parameter in plan.signature.parameters if plan.pack is not None else ():
+            self._template += [KINDS[cast("Prim", parameter.type)][0], 0]
+        self._lift = plan.lift_result
+        self._kind = -1 if plan.scalar is None else plan.scalar[0]
+        self._unpack: Any = None if plan.scalar is None else plan.scalar[1].unpack_from
+        self._fixed_in, self._fixed_out = plan.signature.fixed_in, plan.signature.fixed_out
+        self.results = self._arena.first
+        self.arguments = self.results + VAL_BYTES
+        self.argument_count = count
+        self.result_count = 1 if plan.has_result else 0
+        self.bytes_in = self._fixed_in
+        self.bytes_out = self._fixed_out
+
+    def lower(self, args: Sequence[object], bridge: ResourceBridge, max_bytes: int) -> None:
+        """Write the arguments.
+
+        Raises: UsageError (`usage.argument` for their number, `usage.value` with the path, `usage.closed` for a handle
+            that is gone); LimitError (`limit.payload`, `limit.handles`). Nothing has moved then.
+        """
+        pack = self._pack
+        if pack is not None and tuple(map(type, args)) == self._exact and self._fixed_in <= max_bytes:
+            template = self._template
+            template[1::2] = args
+            try:
+                pack.pack_into(MEMORY, self.arguments, *template)
+            except (StructError, OverflowError):
+                pass  # out of range: the long way says which
+            else:
+                return
+        call, at = self._lowering, self.arguments
+        call.bridge = bridge
+        call.left = max_bytes - self._fixed_in
+        try:
+            if call.left < 0:
+                raise TooLarge
+            for lower, value in zip(self._lowers, args, strict=True):
+                lower(value, at, call)
+                at += VAL_BYTES
+        except BaseException as error:
+            self._reset(done=False)
+            raise self._explained(error, args, (at - self.arguments) // VAL_BYTES, max_bytes) from None
+        self.bytes_in = max_bytes - call.left
+
+    def _explained(self, error: BaseException, args: Sequence[object], index: int, max_bytes: int) -> BaseException:
+        """The public error for what stopped the lowering of argument `index`."""
+        plan = self._plan
+        if len(args) != plan.parameter_count:
+            names = ", ".join(param.name for param in plan.function.params)
+            counted = "1 argument" if plan.parameter_count == 1 else f"{plan.parameter_count} arguments"
+            text = f"{plan.function.name} takes {counted} ({names}), got {len(args)}"
+            return UsageError(text, code="usage.argument")
+        if isinstance(error, TooLarge):
+            return plan.signature.too_large(error, "the arguments are", max_bytes, by_host=False)
+        if isinstance(error, ValueProblem):
+            text = f"{plan.function.name}: {plan.signature.argument(index)}{error.path}: {error.text}"
+            return UsageError(text, code=error.code)
+        return error
+
+    def lift(self, bridge: ResourceBridge, max_bytes: int) -> object:
+        """The value of the WIT result (None without one; `Ok` or `Err` for a result type), and an end to the call.
+
+        Raises: GuestTrap (`guest.invalid-value`); LimitError (`limit.payload`, `limit.handles`). The engine's memory is
+            freed in any case.
+        """
+        if self._unpack is not None and self._fixed_out <= max_bytes:
+            kind, value = self._unpack(MEMORY, self.results)
+            if kind == self._kind:
+                if self._exact is None:
+                    self._reset(done=True)
+                return value
+        if self._lift is None:
+            self._reset(done=True)
+            return None
+        call = self._lifting
+        call.bridge = bridge
+        call.left = max_bytes - self._fixed_out
+        try:
+            if call.left < 0:
+                raise TooLarge
+            value = self._lift(self.results, call)
+        except BaseException as error:
+            call.forget(bridge)
+            if isinstance(error, TooLarge):
+                raise self._plan.signature.too_large(error, "the result is", max_bytes, by_host=False) from None
+            if isinstance(error, InvalidValue):
+                raise self._plan.signature.invalid("result", error) from None
+            raise
+        finally:
+            self._reset(done=True)
+        if call.taken:
+            call.taken.clear()
+        self.bytes_out = max_bytes - call.left
+        return value
+
+    def withdraw(self) -> None:
+        """After `lower`, when the call is not made at all: the arguments stay the caller's."""
+        self._reset(done=False)
+
+    def discard(self) -> None:
+        """After a failed call: forget the arguments (what was moved is gone) and free what the engine left."""
+        self._reset(done=True)
+
+    def _reset(self, done: bool) -> None:
+        if self._lowering.undo:
+            self._lowering.settle(done)
+        if self._lift is not None and self._unpack is None:
+            self._delete(self.results)
+            MEMORY[self.results] = 0  # a bool owns nothing: deleting it again is harmless
+        self._arena.reset()
+
+
+class HostPlan:
+    """The compiled signature of a function that the host provides. Immutable; shared by threads.
+
+    Raises: ContractError (`contract.unsupported`) for a type that cannot be carried.
+    """
+
+    __slots__ = ("_lib", "_lifts", "_lower", "_place", "_scalar", "_signature", "function")
+
+    def __init__(self, function: Function, lib: Library | None = None) -> None:
+        self._signature = signature = _Signature(function)
+        self.function = function
+        self._lib = lib or library()
+        self._place = EngineMemory(self._lib)
+        self._lifts = tuple(map(lifter, signature.parameters))
+        self._lower = None if signature.result is None else lowerer(signature.result)
+        self._scalar = Lowering(self._place) if type(signature.result) in _EXACT else None
+
+    def lift(self, arguments: int, count: int, bridge: ResourceBridge, max_bytes: int) -> tuple[list[object], int]:
+        """The `count` argument values at address `arguments`, which stay the engine's, and their canonical bytes.
+
+        Raises: GuestTrap (`guest.invalid-value`); LimitError (`limit.host-calls`, `limit.handles`).
+        """
+        call = Lifting()
+        call.bridge = bridge
+        call.left = max_bytes - self._signature.fixed_in
+        try:
+            if call.left < 0:
+                raise TooLarge
+            if count != len(self._lifts):
+                raise InvalidValue(f"{count} arguments instead of {len(self._lifts)}")
+            values = [lift(arguments + index * VAL_BYTES, call) for index, lift in enumerate(self._lifts)]
+        except TooLarge as error:
+            call.forget(bridge)
+            raise self._signature.too_large(error, "the arguments are", max_bytes, by_host=True) from None
+        except InvalidValue as error:
+            call.forget(bridge)
+            raise self._signature.invalid("arguments", error) from None
+        except BaseException:
+            call.forget(bridge)
+            raise
+        return values, max_bytes - call.left
+
+    def lower(self, value: object, results: int, bridge: ResourceBridge, max_bytes: int) -> int:
+        """Write `value` as the function's result at address `results`, in memory that the engine takes over.
+
+        Returns: its canonical bytes. A function without result takes None only.
+        Raises: CapabilityError (`capability.invalid`) with the path when the value does not fit the WIT type;
+            LimitError (`limit.host-calls`, `limit.handles`). Nothing is left at `results` then.
+        """
+        if self._lower is None:
+            if value is not None:
+                raise CapabilityError(
+                    f"{self.function.name} has no result, but its host returned a value", code=_INVALID
+                )
+            return 0
+        fixed = self._signature.fixed_out
+        if self._scalar is not None and fixed <= max_bytes:
+            try:
+                self._lower(value, results, self._scalar)  # scalars leave it as it is
+            except ValueProblem:
+                pass  # the long way explains
+            else:
+                return fixed
+        call = Lowering(self._place)
+        call.bridge = bridge
+        call.left = max_bytes - fixed
+        MEMORY[results] = 0  # a bool owns nothing: whatever is half built below can be deleted
+        try:
+            if call.left < 0:
+                raise TooLarge
+            self._lower(value, results, call)
+        except BaseException as error:
+            self._lib.wasmtime_component_val_delete(results)
+            MEMORY[results : results + VAL_BYTES] = _NO_VALUE
+            call.settle(False)
+            if isinstance(error, TooLarge):
+                raise self._signature.too_large(error, "the result is", max_bytes, by_host=True) from None
+            if isinstance(error, ValueProblem):
+                text = f"{self.function.name}: the host's result{error.path}: {error.text}"
+                raise CapabilityError(text, code=_INVALID) from None
+            raise
+        if call.undo:
+            call.settle(True)
+        return max_bytes - call.left
+
+
+__all__ = ["CallBuffer", "FunctionPlan", "HostPlan"]

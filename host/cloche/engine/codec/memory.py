@@ -1,0 +1,280 @@
+"""Raw memory of this process as one buffer, and the two places where engine values are built.
+
+The engine's values are reached by absolute address. `MEMORY` makes `struct` and numpy work on them in place, which
+costs half of what a ctypes copy does; the addresses come from the engine or from an `Arena`, never from a guest. No
+other module of the project reads or writes by address.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from dataclasses import dataclass
+from functools import lru_cache
+from struct import Struct
+from typing import Any, Protocol
+
+import numpy as np
+
+from cloche.engine.ffi import VAL_BYTES, Library
+
+MEMORY = memoryview((ctypes.c_ubyte * (1 << 56)).from_address(0)).cast("B")
+"""The address space. Only slices, `struct` calls with an offset and numpy views of known extent are ever made of it."""
+
+_NUMPY_BASE = 4096  # numpy takes a buffer at address 0 for none at all and would allocate
+_NUMPY_SPACE = MEMORY[_NUMPY_BASE:]
+
+ENTRY_BYTES = 48
+"""One field of a record: the name's vector (16 bytes) and the value (32 bytes)."""
+VECTOR_BYTES = 16
+"""A vector: size and address."""
+PAIR_BYTES = 2 * VAL_BYTES
+"""One entry of a map."""
+
+SMALL_LIST = 64
+"""Up to here a list's columns are quicker to reach without numpy, in items."""
+
+VECTOR = Struct("<QQ")
+ADDRESS = Struct("<Q")
+_BYTE = np.dtype("u1")
+
+FIRST_CHUNK_BYTES = 4096
+"""What an arena keeps between calls; enough for small arguments."""
+NEXT_CHUNK_BYTES = 256 * 1024
+"""Least size of a further chunk, given back after the call."""
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """UTF-8 names at fixed addresses: of a record's fields, an enum's or variant's cases, or flags.
+
+    `vectors` holds (length, address) of each; `template` is a record's entry table with the names in place.
+    """
+
+    texts: tuple[bytes, ...]
+    vectors: tuple[tuple[int, int], ...]
+    index: dict[bytes, int]
+    template: bytes
+    keep: object
+
+
+@lru_cache(maxsize=8192)
+def names_at(names: tuple[str, ...]) -> Names:
+    """Place `names` in memory that stays alive with the result."""
+    texts = tuple(name.encode() for name in names)
+    keep = np.frombuffer(b"".join(texts) or b"\0", np.uint8)
+    at = int(keep.__array_interface__["data"][0])
+    vectors = []
+    for text in texts:
+        vectors.append((len(text), at))
+        at += len(text)
+    template = b"".join(VECTOR.pack(*vector) + bytes(VAL_BYTES) for vector in vectors)
+    return Names(texts, tuple(vectors), {text: index for index, text in enumerate(texts)}, template, keep)
+
+
+class Place(Protocol):
+    """Where a value's parts are put. Each method writes the vector at `at` and returns the address of its contents."""
+
+    def text(self, at: int, data: bytes) -> None:
+        """A byte vector with a copy of `data`."""
+
+    def name(self, at: int, names: Names, index: int) -> None:
+        """A byte vector with one of `names`."""
+
+    def values(self, at: int, count: int, is_list: bool) -> int:
+        """A list's or tuple's values."""
+
+    def entries(self, at: int, names: Names) -> int:
+        """A record's entries, the names in place."""
+
+    def set_of(self, at: int, names: Names, bits: int) -> None:
+        """A vector of the names whose bit is set."""
+
+    def pairs(self, at: int, count: int) -> int:
+        """A map's entries."""
+
+    def box(self, at: int) -> int:
+        """One value behind a pointer, which is written at `at`."""
+
+
+class Arena:
+    """Our memory for arguments, which the engine only reads. Each call reuses it; nothing is freed piece by piece."""
+
+    __slots__ = ("_chunks", "_end", "_next", "_start", "first")
+
+    def __init__(self, reserved: int) -> None:
+        chunk = np.zeros(reserved + FIRST_CHUNK_BYTES, np.uint8)
+        self._chunks = [chunk]
+        self.first = int(chunk.__array_interface__["data"][0])
+        self._start = self._next = self.first + reserved
+        self._end = self.first + len(chunk)
+
+    def reset(self) -> None:
+        """Forget everything; give larger chunks back."""
+        if len(self._chunks) > 1:
+            del self._chunks[1:]
+            self._end = self.first + len(self._chunks[0])
+        self._next = self._start
+
+    def reserve(self, size: int) -> int:
+        """The address of `size` fresh bytes, aligned to 8; their contents are undefined."""
+        at = self._next
+        end = at + (size + 7 & ~7)
+        if end <= self._end:
+            self._next = end
+            return at
+        chunk = np.empty(max(size + 7 & ~7, NEXT_CHUNK_BYTES), np.uint8)
+        self._chunks.append(chunk)
+        at = int(chunk.__array_interface__["data"][0])
+        self._next = at + (size + 7 & ~7)
+        self._end = at + len(chunk)
+        return at
+
+    def text(self, at: int, data: bytes) -> None:
+        """See `Place`."""
+        size = len(data)
+        to = self._next
+        end = to + size + 7 & ~7
+        if end <= self._end:  # `reserve`, spelled out: most calls carry a string
+            self._next = end
+        else:
+            to = self.reserve(size)
+        MEMORY[to : to + size] = data
+        VECTOR.pack_into(MEMORY, at, size, to)
+
+    def name(self, at: int, names: Names, index: int) -> None:
+        """See `Place`; the name stays where the plan keeps it."""
+        VECTOR.pack_into(MEMORY, at, *names.vectors[index])
+
+    def values(self, at: int, count: int, is_list: bool) -> int:  # noqa: ARG002 - same layout for both
+        """See `Place`."""
+        to = self.reserve(count * VAL_BYTES)
+        VECTOR.pack_into(MEMORY, at, count, to)
+        return to
+
+    def entries(self, at: int, names: Names) -> int:
+        """See `Place`."""
+        size = len(names.template)
+        to = self.reserve(size)
+        MEMORY[to : to + size] = names.template
+        VECTOR.pack_into(MEMORY, at, len(names.texts), to)
+        return to
+
+    def set_of(self, at: int, names: Names, bits: int) -> None:
+        """See `Place`."""
+        chosen = [vector for bit, vector in enumerate(names.vectors) if bits >> bit & 1]
+        to = self.reserve(len(chosen) * VECTOR_BYTES)
+        VECTOR.pack_into(MEMORY, at, len(chosen), to)
+        for vector in chosen:
+            VECTOR.pack_into(MEMORY, to, *vector)
+            to += VECTOR_BYTES
+
+    def pairs(self, at: int, count: int) -> int:
+        """See `Place`."""
+        to = self.reserve(count * PAIR_BYTES)
+        VECTOR.pack_into(MEMORY, at, count, to)
+        return to
+
+    def box(self, at: int) -> int:
+        """See `Place`."""
+        to = self.reserve(VAL_BYTES)
+        ADDRESS.pack_into(MEMORY, at, to)
+        return to
+
+
+class EngineMemory:
+    """Memory of the engine's, for results that it takes over and frees. Everything is zeroed before it is filled.
+
+    A zeroed value is a bool and owns nothing, so a tree that was left half built can be deleted like a whole one.
+    """
+
+    __slots__ = ("_lib", "_zero")
+
+    def __init__(self, lib: Library) -> None:
+        self._lib = lib
+        self._zero = np.zeros(VAL_BYTES, np.uint8)
+
+    def text(self, at: int, data: bytes) -> None:
+        """See `Place`."""
+        self._lib.wasm_byte_vec_new(at, len(data), data)
+
+    def name(self, at: int, names: Names, index: int) -> None:
+        """See `Place`."""
+        self._lib.wasm_byte_vec_new(at, *names.vectors[index])
+
+    def values(self, at: int, count: int, is_list: bool) -> int:
+        """See `Place`."""
+        lib = self._lib
+        make = lib.wasmtime_component_vallist_new_uninit if is_list else lib.wasmtime_component_valtuple_new_uninit
+        make(at, count)
+        return self._zeroed(at, count * VAL_BYTES)
+
+    def entries(self, at: int, names: Names) -> int:
+        """See `Place`."""
+        self._lib.wasmtime_component_valrecord_new_uninit(at, len(names.texts))
+        to = entry = self._zeroed(at, len(names.texts) * ENTRY_BYTES)
+        for vector in names.vectors:
+            self._lib.wasm_byte_vec_new(entry, *vector)
+            entry += ENTRY_BYTES
+        return to
+
+    def set_of(self, at: int, names: Names, bits: int) -> None:
+        """See `Place`."""
+        chosen = [vector for bit, vector in enumerate(names.vectors) if bits >> bit & 1]
+        self._lib.wasmtime_component_valflags_new_uninit(at, len(chosen))
+        to = self._zeroed(at, len(chosen) * VECTOR_BYTES)
+        for vector in chosen:
+            self._lib.wasm_byte_vec_new(to, *vector)
+            to += VECTOR_BYTES
+
+    def pairs(self, at: int, count: int) -> int:
+        """See `Place`."""
+        self._lib.wasmtime_component_valmap_new_uninit(at, count)
+        return self._zeroed(at, count * PAIR_BYTES)
+
+    def box(self, at: int) -> int:
+        """See `Place`."""
+        to = int(self._lib.wasmtime_component_val_new(int(self._zero.__array_interface__["data"][0])))
+        ADDRESS.pack_into(MEMORY, at, to)
+        return to
+
+    @staticmethod
+    def _zeroed(at: int, size: int) -> int:
+        to: int = ADDRESS.unpack_from(MEMORY, at + 8)[0]
+        if size:
+            ctypes.memset(to, 0, size)
+        return to
+
+
+def view(at: int, count: int, stride: int, dtype: np.dtype[Any]) -> np.ndarray[Any, np.dtype[Any]]:
+    """`count` items of `dtype` from address `at`, `stride` bytes apart, in place."""
+    return np.ndarray((count,), dtype, _NUMPY_SPACE, at - _NUMPY_BASE, (stride,))
+
+
+def set_kinds(at: int, count: int, kind: int) -> None:
+    """Write the kind of `count` values that stand from address `at`."""
+    if count <= SMALL_LIST:
+        MEMORY[at : at + count * VAL_BYTES : VAL_BYTES] = bytes((kind,)) * count
+    else:
+        view(at, count, VAL_BYTES, _BYTE)[:] = kind
+
+
+def kinds_are(at: int, count: int, kind: int) -> bool:
+    """Whether all `count` values from address `at` have that kind."""
+    if count <= SMALL_LIST:
+        return MEMORY[at : at + count * VAL_BYTES : VAL_BYTES].tobytes().count(kind) == count
+    return not (view(at, count, VAL_BYTES, _BYTE) != kind).any()
+
+
+@lru_cache(maxsize=64)
+def _space(dtype: np.dtype[Any]) -> np.ndarray[Any, np.dtype[Any]]:
+    return np.ndarray(((1 << 55) // dtype.itemsize,), dtype, _NUMPY_SPACE)
+
+
+def gather(addresses: np.ndarray[Any, np.dtype[Any]], dtype: np.dtype[Any]) -> np.ndarray[Any, np.dtype[Any]]:
+    """The items of `dtype` at `addresses`, each aligned to its size, in one pass of numpy."""
+    return _space(dtype)[(addresses - _NUMPY_BASE) // dtype.itemsize]  # type: ignore[no-any-return]
+
+
+def scatter(addresses: np.ndarray[Any, np.dtype[Any]], dtype: np.dtype[Any], values: Any) -> None:
+    """Write `values` as `dtype` to `addresses`, each aligned to its size, in one pass of numpy."""
+    _space(dtype)[(addresses - _NUMPY_BASE) // dtype.itemsize] = values

@@ -1,0 +1,102 @@
+"""One classifier from what the engine says to what the embedder sees. Counters first, text last.
+
+Traps of the C API carry no code for components, so the text is all there is; `tests/integration/test_traps.py` provokes
+each one.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+FUEL_TEXT = "all fuel consumed by WebAssembly"
+STACK_TEXT = "call stack exhausted"
+
+# (kind, text of the engine)
+KINDS: tuple[tuple[str, str], ...] = (
+    ("fuel", FUEL_TEXT),
+    ("stack", STACK_TEXT),
+    ("out-of-bounds", "out of bounds memory access"),
+    ("out-of-bounds", "memory fault at wasm address"),
+    ("table-out-of-bounds", "out of bounds table access"),
+    ("null-reference", "uninitialized element"),
+    ("indirect-call-type", "indirect call type mismatch"),
+    ("divide-by-zero", "integer divide by zero"),
+    ("integer-overflow", "integer overflow"),
+    ("invalid-conversion", "invalid conversion to integer"),
+    ("unreachable", "wasm `unreachable` instruction executed"),
+    ("poisoned", "cannot enter component instance"),
+    ("cannot-leave", "cannot leave component instance"),
+    ("misaligned", "unaligned atomic"),
+    ("handle", "unknown handle index"),
+    ("handle", "handle index"),
+    ("handle", "resource table"),
+    ("handle", "borrow handles still remain"),
+    ("payload", "hostcall"),
+    ("invalid-value", "invalid utf-8"),
+    ("invalid-value", "invalid `char`"),
+    ("invalid-value", "discriminant"),
+    ("invalid-value", "pointer not aligned"),
+    ("invalid-value", "out of bounds"),
+)
+
+CAUSES = "\nCaused by:\n"
+BACKTRACE = "error while executing at wasm backtrace:"
+
+# What allocators say when memory.grow failed; the guest then traps with `unreachable` or exits.
+MEMORY_TEXT = re.compile(r"MemoryError|memory allocation of \d+ bytes failed|[Oo]ut of memory|OutOfMemory|bad_alloc")
+
+# componentize-py's runtime is Rust: after the traceback it panics.
+PANIC = re.compile(r"\nthread '.*?' .*?panicked at ")
+
+# And so it does when it cannot turn what a function returned into the WIT type; the quotes are Rust's.
+MISFIT = re.compile(
+    r"`Result::unwrap\(\)` on an `Err` value: PyErr \{ type: <class '(?P<type>TypeError|AttributeError|ValueError"
+    r"|OverflowError)'>, value: (?P=type)\((?P<quote>[\"']?)(?P<text>.*)(?P=quote)\), traceback: None \}"
+)
+
+MEMORY_NEAR_LIMIT = 0.9
+"""A guest that traps with at least this share of its memory limit in use is taken to have run out of memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trap:
+    """What the engine's error text says: a word from `KINDS` (or `unknown`), the reason, and the wasm backtrace."""
+
+    kind: str
+    reason: str
+    backtrace: str | None
+
+
+def parse_trap(text: str) -> Trap:
+    """Read an engine error. Unknown text gives kind `unknown`."""
+    backtrace = None
+    reason = text
+    if text.startswith(BACKTRACE):
+        # The last one, and below only the reason: the frames hold names that the guest chose.
+        frames, _, causes = text[len(BACKTRACE) :].rpartition(CAUSES)
+        backtrace = frames.strip("\n") or None
+        lines = [re.sub(r"^\s*(\d+: )?", "", line) for line in causes.strip().splitlines()]
+        reason = "; ".join(line for line in lines if line) or text
+    reason = reason.removeprefix("wasm trap: ")
+    kind = next((kind for kind, needle in KINDS if needle in reason), "unknown")
+    return Trap(kind, reason, backtrace)
+
+
+def python_traceback(stderr: str) -> str | None:
+    """The last traceback that a Python guest left on its standard error, without what its runtime says after it."""
+    start = stderr.rfind("Traceback (most recent call last):")
+    if start < 0:
+        return None
+    return PANIC.split(stderr[start:], maxsplit=1)[0].rstrip()
+
+
+def python_misfit(stderr: str) -> str | None:
+    """Why componentize-py's runtime could not take what a Python guest returned: `TypeError: 'int' object is …`."""
+    found = MISFIT.search(stderr[-2000:])
+    return f"{found['type']}: {found['text']}" if found else None
+
+
+def says_out_of_memory(stderr: str) -> bool:
+    """Whether the end of a guest's standard error is an allocator's or Python's last word."""
+    return MEMORY_TEXT.search(stderr[-2000:]) is not None

@@ -1,0 +1,41 @@
+"""The WASI context of a store: empty but for captured output and the operator's mounts.
+
+Source: HAZARDS section 7. Environment, arguments and stdin are empty, there is no network; clocks and randomness are
+the engine's own.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from cloche.engine.engine import Engine
+from cloche.errors import GrantError
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """A directory of the operator's under a name that the guest sees as `/name`."""
+
+    name: str
+    path: Path
+    writable: bool
+
+
+def new_wasi(engine: Engine, context: int, mounts: tuple[Mount, ...]) -> int:
+    """A `wasi_config_t*`, which `wasmtime_context_set_wasi` takes over.
+
+    Raises: GrantError (`grant.refused`) when a mount cannot be opened.
+    """
+    lib = engine.lib
+    config = lib.wasi_config_new()
+    lib.wasi_config_set_stdout_custom(config, engine.outputs[0], context, None)
+    lib.wasi_config_set_stderr_custom(config, engine.outputs[1], context, None)
+    for mount in mounts:
+        if not lib.wasi_config_preopen_dir(config, os.fsencode(mount.path), f"/{mount.name}".encode(), mount.writable):
+            lib.wasi_config_delete(config)
+            raise GrantError(
+                f"mount {mount.name!r} cannot be opened: is {mount.path} a directory?", code="grant.refused"
+            )
+    return int(config)

@@ -1,0 +1,297 @@
+"""The grant decision: manifest ∩ policy, as a pure function with a reason for every yes and no.
+
+A grant never exceeds what was asked; a denial wins over every allow; what the policy does not mention is not granted,
+save the default capabilities. Limits: the policy's ceiling (the plugin's entry, else [defaults], else the built-in
+default); a manifest may only ask for less.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from cloche.errors import CapabilityError, GrantError
+from cloche.grants.limits import LimitGrant, decide_limits
+from cloche.grants.params import read_params
+from cloche.grants.policy import Mount, MountMode, Policy, Rules, SecretRef
+from cloche.grants.remedy import Remedies, grouped
+from cloche.grants.schema import GrantSchema, Params, Verdict
+from cloche.grants.wasi import FILESYSTEM_ID, FilesystemAllowance, FilesystemGrant
+from cloche.manifest.explain import Problem, ensure_no_problems, nearest, wrong_value
+from cloche.manifest.value import CapabilityRequest, Manifest
+from cloche.manifest.versions import Version, VersionError
+from cloche.model import Instances, Limits, PluginId, Tier
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The answer for one capability.
+
+    `asked`: the manifest names it (else it is a default). `params` are what is granted, None when nothing is.
+    `interfaces` are the WIT interface ids that the grant opens, or would open. `remedy` holds the lines of policy.toml
+    that would change the answer; empty where none would.
+    """
+
+    capability: str
+    asked: bool
+    required: bool
+    granted: bool
+    params: Params | None
+    reason: str
+    remedy: tuple[str, ...] = ()
+    interfaces: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class GrantSet:
+    """Everything that one plugin may do. Added in 0.1.
+
+    `mounts` holds the granted mounts in the granted mode; `config` the author's defaults under the operator's values;
+    `secrets` references that nobody has read yet; `notes` what the operator should know though nothing is refused.
+    """
+
+    plugin: PluginId
+    tier: Tier
+    decisions: tuple[Decision, ...]
+    limits: Limits
+    limit_grants: tuple[LimitGrant, ...]
+    mounts: Mapping[str, Mount]
+    config: Mapping[str, str]
+    secrets: Mapping[str, SecretRef]
+    instances: Instances
+    notes: tuple[str, ...] = ()
+
+    def decision(self, capability: str) -> Decision | None:
+        """The answer for a capability, or None when it is neither asked for nor a default."""
+        return next((item for item in self.decisions if item.capability == capability), None)
+
+    def granted(self, capability: str) -> Params | None:
+        """The granted parameters, or None when the capability is not granted."""
+        decision = self.decision(capability)
+        return None if decision is None else decision.params
+
+    @property
+    def interfaces(self) -> frozenset[str]:
+        """The WIT interface ids that the grants open."""
+        return frozenset(name for item in self.decisions if item.granted for name in item.interfaces)
+
+    def ensure_required(self) -> None:
+        """Raises: GrantError (`grant.required`) naming every required capability that is not granted, with remedies."""
+        refused = [item for item in self.decisions if item.required and not item.granted]
+        if not refused:
+            return
+        lines = []
+        for item in refused:
+            lines.append(f"  {item.capability}: {item.reason}")
+            lines += [f"    {line}" for line in item.remedy]
+        message = f"{self.plugin} requires what the policy does not grant:\n" + "\n".join(lines)
+        raise GrantError(message, code="grant.required", plugin=self.plugin)
+
+
+def decide(
+    manifest: Manifest, policy: Policy, tier: Tier, schemas: Mapping[str, GrantSchema], *, cores: int | None = None
+) -> GrantSet:
+    """Decide every request of `manifest`. Pure: no file, clock, network or environment is touched.
+
+    `schemas` are the installed capabilities by id (`wasi.WASI_SCHEMAS` among them). `cores` bounds a wish for
+    concurrency where the policy says one call for each core.
+
+    Raises: DocumentError (`manifest.*`, `policy.*`) when parameters break a capability's schema, with every problem of
+        that file; CapabilityError (`capability.invalid`) when a capability package's own code fails. Added in 0.1.
+    """
+    rules = policy.rules_for(manifest.id)
+    requests = _read_requests(manifest, schemas)
+    allowances = _read_allowances(manifest, policy, rules, schemas)
+    remedies = Remedies(manifest, policy, rules)
+    decisions = [
+        _decide_one(capability, manifest, rules, schemas, requests, allowances, remedies)
+        for capability in (*manifest.capabilities, *(key for key in schemas if key not in manifest.capabilities))
+        if capability in manifest.capabilities or schemas[capability].default
+    ]
+    limits, limit_grants = decide_limits(manifest, policy, rules, cores)
+    return GrantSet(
+        plugin=manifest.id,
+        tier=tier,
+        decisions=tuple(decisions),
+        limits=limits,
+        limit_grants=limit_grants,
+        mounts=_granted_mounts(decisions, rules),
+        config=MappingProxyType({**manifest.config, **rules.config}),
+        secrets=rules.secrets,
+        instances=manifest.instances,
+        notes=_notes(manifest, policy, rules, schemas),
+    )
+
+
+def _read_requests(manifest: Manifest, schemas: Mapping[str, GrantSchema]) -> dict[str, Params]:
+    read: dict[str, Params] = {}
+    problems: list[Problem] = []
+    for capability, schema in schemas.items():
+        asked = manifest.capabilities.get(capability)
+        if asked is None and not schema.default:
+            continue
+        # Parameters of another version may have another shape: the version is the answer then, not the shape.
+        if asked is not None and not asked.version.matches(_version_of(schema)):
+            continue
+        found = read_params(schema.request, asked.params if asked else {}, ("capabilities", capability))
+        if isinstance(found, Params):
+            read[capability] = found
+        elif asked is None:
+            raise CapabilityError(f"the default capability {capability} needs parameters", code="capability.invalid")
+        else:
+            problems += found
+    ensure_no_problems(manifest.file, "manifest", problems, plugin=manifest.id)
+    return read
+
+
+def _version_of(schema: GrantSchema) -> Version:
+    try:
+        return Version.parse(schema.version)
+    except VersionError as error:
+        raise CapabilityError(f"{schema.id} has no semantic version", code="capability.invalid") from error
+
+
+def _read_allowances(
+    manifest: Manifest, policy: Policy, rules: Rules, schemas: Mapping[str, GrantSchema]
+) -> dict[str, Params]:
+    """The policy's side, for the capabilities that it mentions."""
+    read: dict[str, Params] = {}
+    problems: list[Problem] = []
+    for capability, source in rules.allow.items():
+        schema = schemas.get(capability)
+        if schema is None:
+            continue
+        path = ("plugins", str(source.pattern), "allow", capability)
+        if capability == FILESYSTEM_ID:
+            if source.value:
+                expected = 'true; bind directories with mounts.NAME = { path = "/…", mode = "ro" }'
+                problems.append(wrong_value(path, dict(source.value), expected))
+            continue
+        found = read_params(schema.allowance, source.value, path)
+        if isinstance(found, Params):
+            read[capability] = found
+        else:
+            problems += found
+    ensure_no_problems(policy.file, "policy", problems, plugin=manifest.id)
+    if rules.mounts:
+        read[FILESYSTEM_ID] = FilesystemAllowance(
+            ro=tuple(name for name, mount in rules.mounts.items() if mount.value.mode is MountMode.READ_ONLY),
+            rw=tuple(name for name, mount in rules.mounts.items() if mount.value.mode is MountMode.READ_WRITE),
+        )
+    return read
+
+
+def _decide_one(
+    capability: str,
+    manifest: Manifest,
+    rules: Rules,
+    schemas: Mapping[str, GrantSchema],
+    requests: Mapping[str, Params],
+    allowances: Mapping[str, Params],
+    remedies: Remedies,
+) -> Decision:
+    asked = manifest.capabilities.get(capability)
+    request = asked or CapabilityRequest()
+    schema = schemas.get(capability)
+
+    def answer(params: Params | None, reason: str, remedy: tuple[str, ...] = ()) -> Decision:
+        interfaces = () if schema is None else schema.interfaces
+        granted = params is not None
+        return Decision(capability, asked is not None, request.required, granted, params, reason, remedy, interfaces)
+
+    if schema is None:
+        close = nearest(capability, schemas)
+        return answer(None, "no capability of this name is installed" + (f"; did you mean {close}?" if close else ""))
+    if capability not in requests:
+        reason = f"the manifest asks for version {request.version}, installed is {schema.version}"
+        if _version_of(schema).pre:
+            reason += f'; a draft matches only its whole name: version = "{schema.version}"'
+        return answer(None, reason)
+    asking = requests[capability]
+    denied = rules.deny.get(capability)
+    if denied is not None:
+        undenied = _weigh(schema, asking, rules, schemas, allowances.get(capability), remedies)
+        # A denial is worth lifting only where the rest then grants something.
+        helps = undenied[0] is not None or undenied[2]
+        remedy = grouped(remedies.without_denial(capability) + undenied[2]) if helps else ()
+        return answer(None, f'denied by [plugins."{denied.pattern}"] of the policy', remedy)
+    return answer(*_weigh(schema, asking, rules, schemas, allowances.get(capability), remedies))
+
+
+def _weigh(
+    schema: GrantSchema,
+    asking: Params,
+    rules: Rules,
+    schemas: Mapping[str, GrantSchema],
+    allowance: Params | None,
+    remedies: Remedies,
+) -> tuple[Params | None, str, tuple[str, ...]]:
+    """What is granted where nothing denies it, why, and what would grant more."""
+    if allowance is None and not schema.default:
+        remedy, verdict = remedies.to_allow(schema, asking, intersect)
+        if not remedy and verdict is not None:
+            return None, verdict.reason, ()
+        if schema.id == FILESYSTEM_ID:
+            return None, "the policy binds no mount for this plugin", remedy
+        return None, f"the policy does not allow it{_near_allow(schema.id, rules, schemas)}", remedy
+    verdict = intersect(schema, asking, default_allowance(schema) if allowance is None else allowance)
+    remedy = remedies.for_more(schema, asking, verdict, intersect)
+    if verdict.granted is None:
+        return None, verdict.reason, remedy
+    if allowance is None:
+        return verdict.granted, _joined("a default grant", verdict.reason), remedy
+    source = rules.allow.get(schema.id)
+    entry = "mounts" if source is None else f'[plugins."{source.pattern}"]'
+    return verdict.granted, _joined(f"allowed by {entry} of the policy", verdict.reason), remedy
+
+
+def intersect(schema: GrantSchema, request: Params, allowance: Params) -> Verdict:
+    """What both sides agree on, by the capability's own rule.
+
+    Raises: CapabilityError (`capability.invalid`) when that rule fails or answers with something else.
+    """
+    try:
+        verdict = schema.intersect(request, allowance)
+    except Exception as error:
+        raise CapabilityError(f"the grant schema of {schema.id} failed", code="capability.invalid") from error
+    if not isinstance(verdict, Verdict) or not isinstance(verdict.granted, Params | None):
+        raise CapabilityError(f"the grant schema of {schema.id} gave no verdict", code="capability.invalid")
+    return verdict
+
+
+def default_allowance(schema: GrantSchema) -> Params:
+    """What `true` allows. Raises: CapabilityError (`capability.invalid`) when the schema has no default."""
+    found = read_params(schema.allowance, {}, ())
+    if isinstance(found, Params):
+        return found
+    raise CapabilityError(f"the grant schema of {schema.id} has no default allowance", code="capability.invalid")
+
+
+def _joined(rule: str, detail: str) -> str:
+    return f"{rule}: {detail}" if detail else rule
+
+
+def _near_allow(capability: str, rules: Rules, schemas: Mapping[str, GrantSchema]) -> str:
+    close = nearest(capability, [key for key in rules.allow if key not in schemas])
+    return f"; it allows {close}, which no capability is called" if close else ""
+
+
+def _granted_mounts(decisions: list[Decision], rules: Rules) -> Mapping[str, Mount]:
+    params = next((item.params for item in decisions if item.capability == FILESYSTEM_ID), None)
+    if not isinstance(params, FilesystemGrant):
+        return MappingProxyType({})
+    modes = dict.fromkeys(params.read, MountMode.READ_ONLY) | dict.fromkeys(params.write, MountMode.READ_WRITE)
+    return MappingProxyType({name: Mount(rules.mounts[name].value.path, mode) for name, mode in modes.items()})
+
+
+def _notes(manifest: Manifest, policy: Policy, rules: Rules, schemas: Mapping[str, GrantSchema]) -> tuple[str, ...]:
+    notes = list(manifest.migrated)
+    for key, source in rules.allow.items():
+        # A wider entry allows for many plugins; only the plugin's own entry was meant for this one.
+        if source.pattern != manifest.id or key in manifest.capabilities or (key in schemas and schemas[key].default):
+            continue
+        close = nearest(key, manifest.capabilities)
+        meant = f"; it asks for {close}" if close else ""
+        notes.append(f"{policy.file} allows {key}, which the manifest does not ask for{meant}")
+    return tuple(notes)

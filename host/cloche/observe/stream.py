@@ -1,0 +1,115 @@
+"""The event stream: hands each event to every sink and remembers the last ones."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from cloche.observe.events import Event, EventKind, Sink
+
+RECENT_EVENTS = 1000
+"""How many events the stream remembers unless told otherwise."""
+RECENT_CHARACTERS = 8 << 20
+"""Most characters of text in the remembered events together: one output event alone may hold a MiB."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A sink that failed: how often, and the last cause as text."""
+
+    sink: str
+    times: int
+    cause: str
+
+
+class EventStream:
+    """Itself a `Sink`: call it with an event. Never raises, and never waits for anything but its own short lock.
+
+    Events that happen on several threads reach each sink one by one per thread, in no promised order between threads.
+    A sink that raises is left in place; its failures are counted and the event still reaches the others. Added in 0.1.
+    """
+
+    def __init__(self, sinks: Iterable[Sink] = (), recent: int = RECENT_EVENTS) -> None:
+        self._sinks: tuple[Sink, ...] = tuple(sinks)
+        self._recent: deque[tuple[Event, int]] = deque()
+        self._most, self._characters = recent, 0
+        self._counts: Counter[EventKind] = Counter()
+        self._failures: dict[int, Failure] = {}
+        self._lock = threading.Lock()
+
+    def __call__(self, event: Event, /) -> None:
+        """Take one event."""
+        weight = _characters(event.data)
+        with self._lock:
+            self._recent.append((event, weight))
+            self._characters += weight
+            while len(self._recent) > self._most or (self._characters > RECENT_CHARACTERS and len(self._recent) > 1):
+                self._characters -= self._recent.popleft()[1]
+            self._counts[event.kind] += 1
+            sinks = self._sinks
+        for sink in sinks:
+            try:
+                sink(event)
+            except Exception as error:  # a broken sink must not break the call that is observed
+                self._note(sink, error)
+
+    @property
+    def has_sinks(self) -> bool:
+        """Whether anybody listens: what happens very often is not worth an event otherwise."""
+        return bool(self._sinks)
+
+    def add(self, sink: Sink) -> Callable[[], None]:
+        """Hand all later events to `sink` too; returns its undo, which may be called more than once."""
+        with self._lock:
+            self._sinks = (*self._sinks, sink)
+
+        def remove() -> None:
+            with self._lock:
+                self._sinks = tuple(known for known in self._sinks if known is not sink)
+                self._failures.pop(id(sink), None)
+
+        return remove
+
+    def recent(self, *, kind: EventKind | None = None, plugin: str | None = None) -> list[Event]:
+        """The remembered events, oldest first, of one kind or one plugin if given.
+
+        They are bounded in number and in text together; the newest one is always there.
+        """
+        with self._lock:
+            events = [event for event, _ in self._recent]
+        return [
+            event
+            for event in events
+            if (kind is None or event.kind is kind) and (plugin is None or event.plugin == plugin)
+        ]
+
+    def counts(self) -> dict[EventKind, int]:
+        """How many events of each kind there were, the forgotten ones included."""
+        with self._lock:
+            return dict(self._counts)
+
+    def failures(self) -> list[Failure]:
+        """The sinks that have failed."""
+        with self._lock:
+            return list(self._failures.values())
+
+    def _note(self, sink: Sink, error: Exception) -> None:
+        with self._lock:
+            known = self._failures.get(id(sink))
+            name = getattr(sink, "__qualname__", type(sink).__qualname__)
+            self._failures[id(sink)] = Failure(
+                name, 1 + (known.times if known else 0), f"{type(error).__name__}: {error}"
+            )
+
+
+def _characters(value: object) -> int:
+    """How much text a value of an event holds."""
+    if isinstance(value, str | bytes):
+        return len(value)
+    if isinstance(value, Mapping):
+        return sum(map(_characters, value.values()))
+    if isinstance(value, list | tuple):
+        return sum(map(_characters, value))
+    return 0

@@ -1,0 +1,60 @@
+"""The builtin tier: a Python object behind the same extension-point protocol, called directly."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Sequence
+from time import perf_counter_ns, thread_time_ns
+from typing import Any
+
+from cloche.engine.instance import Cancellation
+from cloche.errors import UsageError
+from cloche.model import Limits, Outcome, State, Usage
+from cloche.runtime.services import host_function
+from cloche.wit.types import Export
+
+
+class BuiltinBackend:
+    """Serves functions from methods of a Python object, by the naming rules of capabilities' host objects.
+
+    There is no sandbox and no meter: the object is the embedder's own code. Fuel in `Usage` is None.
+    """
+
+    def __init__(self, name: str, subject: object) -> None:
+        self._name, self._subject = name, subject
+        self.limits = Limits()
+        self.state = State.ACTIVE
+        self._calls = 0
+        self._lock = threading.Lock()
+
+    def invoke(
+        self, export: Export, args: Sequence[object], limits: Limits, control: Cancellation | None
+    ) -> tuple[object, Usage]:
+        """Call the method. Raises what it raises; UsageError (`usage.closed`) after `close`."""
+        del limits, control
+        if self.state is State.STOPPED:
+            raise UsageError(f"plugin {self._name} is closed", code="usage.closed", plugin=self._name)
+        wall, cpu = perf_counter_ns(), thread_time_ns()
+        value = host_function(self._subject, export.function, self._name)(*args)
+        self._calls += 1
+        return value, Usage(
+            wall_ms=(perf_counter_ns() - wall) / 1e6, cpu_ms=(thread_time_ns() - cpu) / 1e6, instance_calls=self._calls
+        )
+
+    def submit(self, call: Callable[[], Outcome[Any]]) -> asyncio.Future[Outcome[Any]]:
+        """Run `call` on a thread of the event loop's pool."""
+        return asyncio.get_running_loop().run_in_executor(None, call)
+
+    def ensure_outside(self) -> None:
+        """Nothing to ensure: a Python object may be closed by itself."""
+
+    def close(self) -> None:
+        """Close the object if it can be closed. Idempotent."""
+        with self._lock:
+            if self.state is State.STOPPED:
+                return
+            self.state = State.STOPPED
+        close = getattr(self._subject, "close", None)
+        if callable(close):
+            close()

@@ -1,0 +1,116 @@
+"""Threat: code in a child was taken over and tries to get out. Everything it tries fails, and the host goes on."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from cloche.confine.child import ChildOutcome, ChildResult, run_confined, run_confined_python
+from cloche.confine.level import offered
+from cloche.confine.limits import ChildLimits
+from cloche.confine.seccomp import Group
+from cloche.errors import EngineError
+from cloche.model import MIB
+
+pytestmark = [
+    pytest.mark.adversarial,
+    pytest.mark.skipif(sys.platform != "linux", reason="Landlock and seccomp are Linux's"),
+]
+TESTS = str(Path(__file__).resolve().parent.parent)
+COMPUTE = (Group.COMPUTE,)
+
+
+def child(action: str, *groups: Group, limits: ChildLimits | None = None) -> ChildResult:
+    """Run one action of the probe."""
+    return run_confined_python(
+        "support.confine_probe", [action], groups=groups or COMPUTE, path=(TESTS,), limits=limits
+    )
+
+
+@pytest.mark.skipif(not offered().meets("landlock+seccomp"), reason=f"this system offers {offered().word}")
+def test_a_confined_child_cannot_get_out() -> None:
+    """Files, sockets, processes, signals, debugging, new memory files and raised limits are all refused."""
+    result = child("probe")
+    assert result.outcome is ChildOutcome.OK, result.stderr
+    found = json.loads(result.stdout)
+    assert {found.pop("compute"), found.pop("clone3")} == {"allowed", "ENOSYS"}
+    assert found.pop("raise-limit") == "not allowed to raise maximum limit"
+    assert found.pop("thread") == "can't start new thread"
+    assert set(found.values()) == {"EPERM"}, found
+    assert result.level.word == "landlock+seccomp"
+
+
+@pytest.mark.skipif(not offered().landlock_abi, reason="no Landlock here")
+def test_landlock_alone_closes_files() -> None:
+    """Where the filter lets files be opened, Landlock still lets none through; threads and code work if granted."""
+    result = child("probe", Group.COMPUTE, Group.OPEN_FILES, Group.WRITE_FILES, Group.THREADS, Group.NATIVE_CODE)
+    found = json.loads(result.stdout)
+    assert {found[name] for name in ("open", "create", "listdir", "mkdir")} <= {"EACCES", "EPERM"}
+    assert {found[name] for name in ("thread", "executable-memory", "compute")} == {"allowed"}
+
+
+def test_a_child_starts_with_nothing() -> None:
+    """No environment, no descriptor but its streams, the report and the listing; its own session; no core file."""
+    found = json.loads(child("surroundings").stdout)
+    assert found["environment"].keys() <= {"LC_CTYPE"}
+    assert found["directory"] == "/"
+    assert len(found["descriptors"]) <= 5
+    assert found["session"] is True
+    assert found["core"] == [0, 0]
+    assert found["umask"] == 0o077
+    assert found["mask"] == []
+
+
+@pytest.mark.skipif(not offered().seccomp, reason="no seccomp here")
+def test_a_system_without_landlock_and_seccomp_is_told_apart() -> None:
+    """Where the kernel refuses both, the level says so and nothing pretends to be confined."""
+    assert json.loads(child("degraded").stdout) == ["rlimits", [0, False]]
+
+
+@pytest.mark.skipif(not offered().seccomp, reason="no seccomp here")
+def test_a_foreign_abi_ends_the_child() -> None:
+    """A call by the x32 numbers is no way around the filter."""
+    result = child("foreign-abi")
+    assert (result.outcome, result.status) == (ChildOutcome.CRASHED, -signal.SIGSYS)
+
+
+@pytest.mark.parametrize(
+    ("action", "limits", "expected"),
+    [
+        ("spin", ChildLimits(wall_ms=2_000), ChildOutcome.TIMEOUT),
+        ("spin", ChildLimits(cpu_seconds=1), ChildOutcome.TIMEOUT),
+        ("flood", ChildLimits(output_bytes=100_000), ChildOutcome.OUTPUT),
+        ("grow", ChildLimits(memory_bytes=128 * MIB), ChildOutcome.MEMORY),
+        ("crash", ChildLimits(), ChildOutcome.CRASHED),
+    ],
+)
+def test_each_bound_ends_the_child(action: str, limits: ChildLimits, expected: ChildOutcome) -> None:
+    """Endless loops, floods and growth end at their bound, with its name; the next child works."""
+    result = child(action, limits=limits)
+    assert result.outcome is expected
+    assert len(result.stdout) <= limits.output_bytes
+    assert child("surroundings").outcome is ChildOutcome.OK
+
+
+def test_a_program_reads_only_what_it_was_given(tmp_path: Path) -> None:
+    """A confined program sees a file that was named, not its neighbour, and starts no other program."""
+    if not offered().landlock_abi:
+        pytest.skip("no Landlock here")
+    (tmp_path / "given").write_text("open")
+    (tmp_path / "other").write_text("closed")
+    given = run_confined(["/bin/cat", str(tmp_path / "given")], readable=(str(tmp_path / "given"),))
+    assert (given.outcome, given.stdout) == (ChildOutcome.OK, b"open")
+    for argv in (["/bin/cat", str(tmp_path / "other")], ["/bin/sh", "-c", "/bin/cat /etc/passwd"]):
+        refused = run_confined(argv, readable=(str(tmp_path / "given"),))
+        assert (refused.outcome, refused.stdout) == (ChildOutcome.FAILED, b"")
+
+
+def test_a_program_that_is_not_there_is_an_error() -> None:
+    """What cannot be started is the host's failure and names the reason."""
+    with pytest.raises(EngineError, match="No such file") as caught:
+        run_confined(["/nonesuch/program"])
+    assert caught.value.code == "engine.unsupported"

@@ -1,0 +1,102 @@
+"""What a hostile component can put into the engine's own words: names are the guest's, reasons are the engine's."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from cloche.artifact import digest_of
+from cloche.engine.ffi import MAX_MESSAGE_BYTES
+from cloche.errors import CapabilityError, GuestError, GuestTrap, UsageError
+from cloche.runtime.call import MAX_CAUSE_CHARACTERS, ComponentBackend
+from support.wat_plugins import events, load, open_host
+
+MIMICS = [
+    "all fuel consumed by WebAssembly",
+    "call stack exhausted",
+    r"\nCaused by:\n    wasm trap: all fuel consumed by WebAssembly",
+]
+
+
+def unreachable_under(names: list[str]) -> str:
+    """A component whose function `go` traps below functions of these names."""
+    functions = "\n".join(f'(func (@name "{name}") (call {index + 2}))' for index, name in enumerate(names))
+    return f"""(component
+      (core module $m (func (export "go") (call 1)) {functions} (func unreachable))
+      (core instance $i (instantiate $m))
+      (func (export "go") (canon lift (core func $i "go"))))"""
+
+
+@pytest.mark.parametrize("name", MIMICS)
+def test_a_function_is_not_a_reason(tmp_path: Path, name: str) -> None:
+    """A guest cannot pass off its trap as a spent limit by the name of a function in the backtrace."""
+    with open_host() as host:
+        plugin = load(host, tmp_path, unreachable_under([name]))
+        with pytest.raises(GuestTrap) as caught:
+            plugin[""].go()
+    assert caught.value.kind == "unreachable"
+    assert "fuel" not in caught.value.message
+
+
+def test_a_backtrace_is_bounded(tmp_path: Path) -> None:
+    """Huge names are cut out of the middle; the reason at the end stays."""
+    with open_host() as host:
+        plugin = load(host, tmp_path, unreachable_under([f"{index}{'x' * 90_000}" for index in range(8)]))
+        with pytest.raises(GuestTrap) as caught:
+            plugin[""].go()
+    assert caught.value.kind == "unreachable"
+    assert 0 < len(caught.value.backtrace or "") <= MAX_MESSAGE_BYTES
+
+
+def test_a_huge_error_value_is_not_written_out(tmp_path: Path) -> None:
+    """The message names the size of a large error value; the value itself is still there, and a small one is shown."""
+    wat = """(component
+      (core module $m (memory (export "m") 64)
+        (func (export "go") (param i32) (result i32)
+          (i32.store8 (i32.const 0) (i32.const 1))
+          (i32.store (i32.const 4) (i32.const 65536)) (i32.store (i32.const 8) (local.get 0))
+          (i32.const 0)))
+      (core instance $i (instantiate $m))
+      (func (export "go") (param "size" u32) (result (result (error string)))
+        (canon lift (core func $i "go") (memory (core memory $i "m")))))"""
+    with open_host() as host:
+        plugin = load(host, tmp_path, wat)
+        with pytest.raises(GuestError, match="too large to show") as caught:
+            plugin[""].go(2_000_000)
+        assert caught.value.payload == "\0" * 2_000_000
+        with pytest.raises(GuestError, match=r"x00"):
+            plugin[""].go(3)
+
+
+def test_an_instance_over_an_older_linker_is_still_known(tmp_path: Path) -> None:
+    """After optimised code took over, the instances made before are still found: to stop them, and against re-entry."""
+    with open_host() as host:
+        plugin = load(host, tmp_path, unreachable_under(["f"]), instances="pooled")
+        backend = plugin[""]._backend
+        assert isinstance(backend, ComponentBackend)
+        instance = backend.pool.acquire(1000)
+        newer, _ = host._link(
+            host.inspect(tmp_path), backend._engine, host.code, digest_of(host.inspect(tmp_path).runnable), None
+        )
+        backend._newer = iter([newer, None]).__next__
+        assert backend._current_linker() is newer
+        assert backend._current_linker() is newer
+        instance.serving_thread = threading.get_ident()
+        with pytest.raises(UsageError, match="cannot be closed by a host function"):
+            backend.close()
+        instance.serving_thread = None
+        backend.pool.release(instance)
+
+
+def test_the_cause_in_an_event_is_bounded(tmp_path: Path) -> None:
+    """A backend's error that quotes megabytes of the guest's text is cut before it is kept."""
+    with open_host() as host:
+        plugin = load(host, tmp_path, unreachable_under(["f"]))
+        backend = plugin[""]._backend
+        assert isinstance(backend, ComponentBackend)
+        error = CapabilityError("host code failed with ValueError")
+        error.__cause__ = ValueError("x" * 1_000_000)
+        backend._report_failure(error, None, "go")
+        assert 0 < len(events(host, "backend-error")[-1]["cause"]) <= MAX_CAUSE_CHARACTERS

@@ -1,0 +1,344 @@
+"""The way from a component's bytes to native code: cache, split form, background, concurrency, broken homes."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from cloche.confine.limits import ChildLimits
+from cloche.engine import ffi, sealed
+from cloche.engine.code import CodeStore, NativeCode
+from cloche.engine.compile import CodeKind, compile_code
+from cloche.engine.modules import split_component
+from cloche.engine.profile import Profile, new_engine
+from cloche.errors import ClocheError, ContractError, EngineError
+from cloche.model import MIB, Digest, Metering
+from cloche.observe.events import EventKind
+from support.compile_wat import binary, component, digest_of, large_component, nested_loops
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="children are POSIX processes")
+
+
+class Events:
+    """Collects events."""
+
+    def __init__(self) -> None:
+        self.all: list[tuple[EventKind, dict[str, object]]] = []
+
+    def __call__(self, kind: EventKind, data: Mapping[str, object]) -> None:
+        self.all.append((kind, dict(data)))
+
+    def compiled(self) -> list[tuple[object, object]]:
+        """Kind of what was compiled, and whether in the background."""
+        return [(data["kind"], data["background"]) for kind, data in self.all if kind is EventKind.COMPILE]
+
+    def warnings(self) -> str:
+        """All warnings in one text."""
+        return "\n".join(str(data["text"]) for kind, data in self.all if kind is EventKind.WARNING)
+
+
+@pytest.fixture
+def events() -> Events:
+    """What the store told."""
+    return Events()
+
+
+@pytest.fixture
+def store(tmp_path: Path, events: Events) -> Iterator[CodeStore]:
+    """A store on an empty home that compiles only what it is asked for."""
+    with_home = CodeStore(tmp_path, Profile(), emit=events, background=False)
+    yield with_home
+    with_home.close()
+
+
+def native(store: CodeStore, data: bytes) -> tuple[int, bool, tuple[str, ...]]:
+    """Ask, load everything with the engine and instantiate; children run, whole or not, names of the modules."""
+    with store.native(data, digest_of(data)) as code:
+        instantiate(code)
+        return code.compiled, code.whole, tuple(name for name, _ in code.modules)
+
+
+def instantiate(code: NativeCode) -> None:
+    """Load sealed descriptors with the engine and make one instance, as the linker does."""
+    lib = ffi.library()
+    engine = new_engine(lib, Profile())
+
+    def check(error: int | None) -> None:
+        assert not error, ffi.take_error(lib, error or 0)
+
+    def load(function: object, descriptor: int) -> int:
+        path, out = sealed.loading_path(descriptor), ffi.ptr()
+        assert path is not None
+        check(function(engine, path, ctypes.byref(out)))  # type: ignore[operator]
+        assert out.value
+        return out.value
+
+    loaded = load(lib.wasmtime_component_deserialize_file, code.component_fd)
+    linker = lib.wasmtime_component_linker_new(engine)
+    root = lib.wasmtime_component_linker_root(linker)
+    modules = []
+    for name, descriptor in code.modules:
+        modules.append(load(lib.wasmtime_module_deserialize_file, descriptor))
+        text = name.encode()
+        check(lib.wasmtime_component_linker_instance_add_module(root, text, len(text), modules[-1]))
+    lib.wasmtime_component_linker_instance_delete(root)
+    held = lib.wasmtime_store_new(engine, None, None)
+    context = lib.wasmtime_store_context(held)
+    check(lib.wasmtime_context_set_fuel(context, 10**9))
+    lib.wasmtime_context_set_epoch_deadline(context, 10**6)
+    instance = ffi.ComponentInstance()
+    check(lib.wasmtime_component_linker_instantiate(linker, context, loaded, ctypes.addressof(instance)))
+    lib.wasmtime_store_delete(held)
+    lib.wasmtime_component_linker_delete(linker)
+    lib.wasmtime_component_delete(loaded)
+    for module in modules:
+        lib.wasmtime_module_delete(module)
+    lib.wasm_engine_delete(engine)
+
+
+def test_code_is_compiled_once_and_then_found(store: CodeStore, events: Events, tmp_path: Path) -> None:
+    """The second request, and another store on the same home, compile nothing."""
+    assert native(store, component()) == (1, True, ())
+    assert native(store, component()) == (0, True, ())
+    other = CodeStore(tmp_path, Profile(), emit=events, background=False)
+    assert native(other, component()) == (0, True, ())
+    assert native(other, component(43)) == (1, True, ())
+    assert events.compiled() == [("component", False)] * 2
+    assert [data["hit"] for kind, data in events.all if kind is EventKind.CACHE] == [False, True, True, False]
+    assert events.warnings() == ""
+
+
+def test_another_profile_has_code_of_its_own(store: CodeStore, events: Events, tmp_path: Path) -> None:
+    """Code of one metering mode is never handed to another."""
+    native(store, component())
+    other = CodeStore(tmp_path, Profile(metering=Metering.DEADLINE), emit=events, background=False)
+    with other.native(component(), digest_of(component())) as code:
+        assert code.compiled == 1
+
+
+def test_a_large_component_is_served_in_parts_that_are_shared(store: CodeStore, events: Events) -> None:
+    """The second component compiles only what is its own; asked for again, neither compiles anything."""
+    first, second = large_component("first"), large_component("second")
+    names = ("unbundled-module0", "unbundled-module1")
+    assert native(store, first) == (3, False, names)
+    compiled, whole, found = native(store, second)
+    assert (compiled, whole, found) == (1, False, names)
+    assert native(store, first) == (0, False, names)
+    assert native(store, second) == (0, False, names)
+    assert [kind for kind, _ in events.compiled()] == ["module", "module", "component", "module"]
+
+
+def test_parts_survive_the_process(store: CodeStore, events: Events, tmp_path: Path) -> None:
+    """Another store finds every part without compiling, and misses one part when one is gone."""
+    large = large_component("first")
+    native(store, large)
+    other = CodeStore(tmp_path, Profile(), emit=events, background=False)
+    assert native(other, large)[0] == 0
+    other.close()
+    (rest,) = (entry for entry in store.entries() if entry.kind == "component")
+    (tmp_path / "cache" / "native" / f"{rest.name}.native").unlink()
+    third = CodeStore(tmp_path, Profile(), emit=events, background=False)
+    assert native(third, large)[0] == 1
+    third.close()
+
+
+def test_the_background_takes_over(tmp_path: Path, events: Events) -> None:
+    """After the parts were served the whole component is compiled once, and is what later requests get."""
+    store = CodeStore(tmp_path, Profile(), emit=events)
+    large = large_component("first")
+    assert native(store, large)[1] is False
+    assert store.wait(60)
+    assert native(store, large) == (0, True, ())
+    assert events.compiled()[-1] == ("component", True)
+    store.close()
+    assert threading.active_count() == 1 or not any(t.name == "cloche-compile" for t in threading.enumerate())
+
+
+def test_closing_ends_the_background(tmp_path: Path, events: Events) -> None:
+    """A store that is closed leaves no thread, no child and no warning, however long the compile would have taken."""
+    store = CodeStore(tmp_path, Profile(), emit=events)
+    bomb = nested_loops(600, 1500).removeprefix("(component").removesuffix(")")
+    large = binary(f'(component {bomb} (core module (data "{"x" * 2_200_000}") (memory 40)))')
+    with store.native(large, digest_of(large)):
+        pass
+    store.close()
+    store.close()
+    assert not any(thread.name == "cloche-compile" for thread in threading.enumerate())
+    assert "".join((task / "children").read_text() for task in Path("/proc/self/task").iterdir()) == ""
+    assert events.warnings() == ""
+
+
+def test_whole_is_never_in_parts(store: CodeStore) -> None:
+    """A caller can insist."""
+    large = large_component("first")
+    with store.native(large, digest_of(large), whole=True) as code:
+        assert (code.whole, code.modules, code.compiled) == (True, (), 1)
+
+
+def test_taking_apart_keeps_small_modules_inside() -> None:
+    """Only modules that pay are moved out, and only from components that are large."""
+    assert split_component(component()) is None
+    split = split_component(large_component("first"))
+    assert split is not None
+    assert len(split.rest) < 10_000
+    assert [module.name for module in split.modules] == ["unbundled-module0", "unbundled-module1"]
+    assert all(digest_of(module.data) == module.digest for module in split.modules)
+    many = binary(
+        f"(component {''.join('(core module (memory 1) (func nop))' for _ in range(100))}(core module "
+        f'(memory 40) (data "{"x" * 2_200_000}")))'
+    )
+    one = split_component(many)
+    assert one is not None
+    assert len(one.modules) == 1
+
+
+def test_damaged_large_components_are_named_malformed(store: CodeStore) -> None:
+    """What cannot be taken apart is compiled whole, which says what is wrong."""
+    large = large_component("first")
+    for damaged in (large[:-5], large[: len(large) // 2], large[:2_100_000] + b"\xff" * 40 + large[2_100_040:]):
+        try:
+            with store.native(damaged, digest_of(damaged)):
+                pass
+        except ContractError as error:
+            found = error.code
+        else:
+            found = "compiled"  # bytes of a data segment may be anything
+        assert found in {"component.malformed", "compiled"}
+    with pytest.raises(ContractError) as caught:
+        store.native(large[:-5], digest_of(large[:-5]))
+    assert caught.value.code == "component.malformed"
+
+
+def test_a_home_that_cannot_be_written_is_a_warning(tmp_path: Path, events: Events) -> None:
+    """Everything runs without a cache; the warning says why; listing it is an error."""
+    (tmp_path / "home").write_text("a file")
+    store = CodeStore(tmp_path / "home", Profile(), emit=events)
+    assert native(store, component()) == (1, True, ())
+    assert native(store, component()) == (1, True, ())
+    assert native(store, large_component("first"))[1] is False
+    assert "not cached" in events.warnings()
+    with pytest.raises(ClocheError) as caught:
+        store.entries()
+    assert caught.value.code == "registry.io"
+    store.close()
+
+
+def test_a_cache_that_is_too_small_is_a_warning(tmp_path: Path, events: Events) -> None:
+    """Code that does not fit is used and not kept."""
+    store = CodeStore(tmp_path, Profile(), emit=events, max_bytes=100)
+    assert native(store, component()) == (1, True, ())
+    assert native(store, component()) == (1, True, ())
+    assert "do not fit" in events.warnings()
+
+
+def test_a_wrong_digest_is_refused_before_it_is_cached(store: CodeStore) -> None:
+    """Code is only ever kept under the digest of the bytes that it was made from."""
+    with pytest.raises(EngineError, match="another digest"):
+        store.native(component(), Digest("0" * 64))
+    assert store.entries() == ()
+
+
+def test_a_refusal_is_not_cached(tmp_path: Path, events: Events) -> None:
+    """A bomb is refused each time, and the next component works."""
+    limits = ChildLimits(cpu_seconds=1, memory_bytes=96 * MIB, file_bytes=64 * MIB)
+    store = CodeStore(tmp_path, Profile(), emit=events, limits=limits)
+    bomb = binary(nested_loops(2000, 4000))
+    for _ in range(2):
+        with pytest.raises(ContractError) as caught:
+            store.native(bomb, digest_of(bomb))
+        assert caught.value.code == "engine.compile"
+    assert store.entries() == ()
+    assert native(store, component())[0] == 1
+
+
+def test_forgetting_compiles_again(store: CodeStore) -> None:
+    """What was forgotten is compiled anew; shared modules are not."""
+    large = large_component("first")
+    native(store, component())
+    native(store, large)
+    store.forget(digest_of(component()))
+    store.forget(digest_of(large))
+    assert native(store, component())[0] == 1
+    assert native(store, large)[0] == 0
+    assert store.clear() > 0
+    assert store.gc() == 0
+
+
+def test_threads_compile_once(store: CodeStore, events: Events) -> None:
+    """Eight threads that ask for the same at once cause one compile."""
+    data = component(99)
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda _: native(store, data), range(8)))
+    assert sorted(compiled for compiled, _, _ in found) == [0] * 7 + [1]
+    assert events.compiled() == [("component", False)]
+
+
+WORKER = """
+import sys
+from pathlib import Path
+from cloche.engine.code import CodeStore
+from cloche.engine.profile import Profile
+import hashlib
+data = Path(sys.argv[2]).read_bytes()
+store = CodeStore(Path(sys.argv[1]), Profile(), emit=lambda kind, facts: None, background=False)
+with store.native(data, hashlib.sha256(data).hexdigest()) as code:
+    print(code.compiled)
+"""
+
+
+def test_processes_compile_once(tmp_path: Path) -> None:
+    """Four processes on one home compile each part once between them."""
+    (tmp_path / "large.wasm").write_bytes(large_component("first"))
+    command = [sys.executable, "-c", WORKER, str(tmp_path / "home"), str(tmp_path / "large.wasm")]
+    workers = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(4)]
+    counts = []
+    for worker in workers:
+        output, errors = worker.communicate(timeout=120)
+        assert (worker.returncode, errors) == (0, b"")
+        counts.append(int(output))
+    assert sum(counts) == 3
+
+
+def test_loaded_code_survives_everything_that_happens_to_its_file(store: CodeStore, tmp_path: Path) -> None:
+    """Overwriting, truncating and removing the cache while code is loaded from it changes nothing."""
+    data = component()
+    with store.native(data, digest_of(data)) as first, store.native(data, digest_of(data)) as code:
+        (path,) = (tmp_path / "cache" / "native").glob("*.native")
+        path.chmod(0o600)
+        path.write_bytes(b"\xcc" * path.stat().st_size)
+        os.truncate(path, 3)
+        path.unlink()
+        instantiate(code)
+        instantiate(first)
+
+
+def test_fifty_requests_leave_nothing(store: CodeStore) -> None:
+    """Descriptors and threads are the same after fifty requests, in parts and whole."""
+    large, small = large_component("first"), component()
+    for data in (large, small):
+        native(store, data)
+    before = len(list(Path("/proc/self/fd").iterdir())), threading.active_count()
+    for number in range(50):
+        data = (large, small)[number % 2]
+        with store.native(data, digest_of(data)):
+            pass
+    assert (len(list(Path("/proc/self/fd").iterdir())), threading.active_count()) == before
+
+
+def test_compiling_is_reproducible() -> None:
+    """The same bytes give the same native code, so what is shared does not depend on who came first."""
+    codes = set()
+    for _ in range(2):
+        descriptor = compile_code(component(), digest_of(component()), CodeKind.COMPONENT, Profile())
+        with sealed.contents(descriptor) as view:
+            codes.add(bytes(view))
+        os.close(descriptor)
+    assert len(codes) == 1

@@ -1,0 +1,76 @@
+"""The cache of built components: whole entries or none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from cloche.build.cache import BuildCache, CacheEntry
+from cloche.errors import RegistryError
+
+KEY, OTHER = "a" * 64, "b" * 64
+
+
+def stored(root: Path, key: str = KEY, component: bytes = b"component") -> CacheEntry:
+    return BuildCache(root).store(key, component, name="acme/x", language="python", wall_ms=1.5, notes=("bundled y 1",))
+
+
+def test_what_was_stored_is_found(tmp_path: Path) -> None:
+    """Another object on the same directory sees the entry with everything that was said about it."""
+    entry = stored(tmp_path)
+    found = BuildCache(tmp_path).find(KEY)
+    assert found is not None
+    assert (found.path.read_bytes(), found.digest, found.notes, found.wall_ms) == (
+        b"component",
+        entry.digest,
+        ("bundled y 1",),
+        1.5,
+    )
+    assert BuildCache(tmp_path).find(OTHER) is None
+
+
+@pytest.mark.parametrize("damage", [b"", b"componenT", b"component!"])
+def test_a_damaged_component_is_not_found(tmp_path: Path, damage: bytes) -> None:
+    """Truncated, changed and longer components count as missing."""
+    stored(tmp_path).path.write_bytes(damage)
+    assert BuildCache(tmp_path).find(KEY) is None
+
+
+@pytest.mark.parametrize("record", ["", "{", "[]", "{}", '{"digest": 3}', '{"digest": "../../etc"}'])
+def test_a_damaged_record_is_not_found(tmp_path: Path, record: str) -> None:
+    """Whatever stands in the record, the answer is a miss and not an exception."""
+    stored(tmp_path).path.with_suffix(".json").write_text(record)
+    assert BuildCache(tmp_path).find(KEY) is None
+    assert BuildCache(tmp_path).entries() == []
+
+
+def test_prune_removes_the_longest_unused(tmp_path: Path) -> None:
+    """Down to the bytes that may stay, oldest use first."""
+    import os
+
+    for number, key in enumerate((KEY, OTHER)):
+        os.utime(stored(tmp_path, key, b"0123456789").path, (number, number))
+    cache = BuildCache(tmp_path)
+    assert [entry.key for entry in cache.prune(10)] == [KEY]
+    assert [entry.key for entry in cache.entries()] == [OTHER]
+    assert [entry.key for entry in cache.prune(0)] == [OTHER]
+    assert list((tmp_path / "components").iterdir()) == []
+
+
+def test_a_refusing_disk_is_one_clear_error(tmp_path: Path) -> None:
+    """Where a file stands instead of the directory, the error names it and has its code."""
+    blocked = tmp_path / "file"
+    blocked.write_text("x")
+    with pytest.raises(RegistryError, match="cannot be written") as caught:
+        stored(blocked / "cache")
+    assert caught.value.code == "registry.io"
+    with pytest.raises(RegistryError), BuildCache(blocked / "cache").lock("x"):
+        pass
+
+
+def test_workspaces_are_removed(tmp_path: Path) -> None:
+    """Also when the build fails."""
+    with pytest.raises(IsADirectoryError), BuildCache(tmp_path).workspace() as work:
+        work.write_text("x")
+    assert list(tmp_path.iterdir()) == []

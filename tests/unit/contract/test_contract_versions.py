@@ -1,0 +1,136 @@
+"""Component-model semver and the manifest's version requirements."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cloche.contract.versions import (
+    is_newer,
+    is_provided_by,
+    is_requirement,
+    is_same_track,
+    parse_version,
+    revision,
+    satisfies,
+    track,
+)
+
+
+@pytest.mark.parametrize(
+    ("version", "expected"),
+    [
+        ("1.0.0", "1"),
+        ("2.14.3", "2"),
+        ("0.2.9", "0.2"),
+        ("0.0.7", "0.0.7"),
+        ("1.0.0-rc.1", "1.0.0-rc.1"),
+        ("0.1.0-draft", "0.1.0-draft"),
+        ("1.2.3+build.5", "1"),
+        ("1.2", None),
+        ("v1.2.3", None),
+        ("", None),
+        ("1.2.3" + "0" * 64, None),
+        (None, None),
+    ],
+)
+def test_tracks(version: str | None, expected: str | None) -> None:
+    """The track is the major, before 1.0 the minor, before 0.1 the patch, and a pre-release is its own."""
+    assert track(version) == expected
+
+
+@pytest.mark.parametrize(
+    ("required", "provided", "expected"),
+    [
+        ("1.0.0", "1.0.0", True),
+        ("1.0.0", "1.4.2", True),
+        ("1.4.0", "1.3.9", False),
+        ("1.0.0", "2.0.0", False),
+        ("2.0.0", "1.9.9", False),
+        ("0.2.0", "0.2.12", True),
+        ("0.2.12", "0.2.9", False),
+        ("0.2.0", "0.3.0", False),
+        ("0.0.1", "0.0.1", True),
+        ("0.0.1", "0.0.2", False),
+        ("0.2.0-draft", "0.2.0-draft", True),
+        ("0.2.0-draft", "0.2.0-draft2", False),
+        ("0.2.0-draft", "0.2.0", False),
+        ("0.2.0", "0.2.0-draft", False),
+        ("1.0.0+a", "1.0.0+b", True),
+        (None, None, True),
+        (None, "1.0.0", False),
+        ("1.0.0", None, False),
+        ("not-a-version", "not-a-version", True),
+        ("not-a-version", "other", False),
+        ("not-a-version", "1.0.0", False),
+    ],
+)
+def test_what_may_stand_in(required: str | None, provided: str | None, expected: bool) -> None:
+    """A provider serves its own track, and only what is not newer than itself."""
+    assert is_provided_by(required, provided) is expected
+
+
+@pytest.mark.parametrize(
+    ("version", "requirement", "expected"),
+    [
+        ("2.0.1", "^2.0", True),
+        ("2.9.0", "^2.0", True),
+        ("3.0.0", "^2.0", False),
+        ("1.9.9", "^2.0", False),
+        ("0.1.4", "^0.1", True),
+        ("0.2.0", "^0.1", False),
+        ("1.4.9", "~1.4", True),
+        ("1.5.0", "~1.4", False),
+        ("2.5.0", ">=1.2 <3", True),
+        ("3.1.0", "^1 || ^3", True),
+        ("1.7.0", "1.x", True),
+        ("0.1.0-draft", "0.1.0-draft", True),
+        ("0.1.0-draft", "^0.1", False),
+        ("0.1.0-draft", "*", True),
+        (None, "*", True),
+        (None, "^1.0", False),
+        ("1.0.0", "latest", False),
+        ("1.0.0", "^1.0" + " " * 200, False),
+    ],
+)
+def test_requirements(version: str | None, requirement: str, expected: bool) -> None:
+    """Requirements read as npm reads them; what is no requirement is met by nothing."""
+    assert satisfies(version, requirement) is expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("^2.0", True), ("*", True), ("^", False), ("two", False), ("x" * 999, False)]
+)
+def test_what_is_a_requirement(text: str, expected: bool) -> None:
+    """A requirement that cannot be read is known as such."""
+    assert is_requirement(text) is expected
+
+
+def test_revision_is_the_major() -> None:
+    """The revision of an extension point is its major version."""
+    assert [revision("3.1.4"), revision("0.2.0"), revision(None)] == [3, 0, None]
+
+
+_VERSIONS = st.builds("{}.{}.{}".format, *[st.integers(0, 3)] * 3)
+
+
+@settings(deadline=None)
+@given(_VERSIONS, _VERSIONS)
+def test_newer_is_an_order_within_a_track(one: str, other: str) -> None:
+    """Of two versions on one track the older can be replaced by the newer, and never the other way round."""
+    if one == other or not is_same_track(one, other):
+        return
+    older, newer = (one, other) if is_newer(other, one) else (other, one)
+    assert is_provided_by(older, newer)
+    assert not is_provided_by(newer, older)
+
+
+@settings(deadline=None)
+@given(st.text(max_size=200), st.text(max_size=200))
+def test_any_text_is_answered(version: str, requirement: str) -> None:
+    """No text as a version or a requirement makes the rules fail."""
+    parse_version(version)
+    is_provided_by(version, requirement)
+    satisfies(version, requirement)
+    satisfies("1.2.3", requirement)

@@ -1,0 +1,105 @@
+"""The capabilities that ship, from the text of both files to the grant."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from cloche.capabilities.config.grant import SCHEMA as CONFIG
+from cloche.capabilities.data.grant import SCHEMA as DATA
+from cloche.capabilities.keyvalue.grant import SCHEMA as KEYVALUE
+from cloche.capabilities.logging.grant import SCHEMA as LOGGING
+from cloche.capabilities.telemetry.grant import SCHEMA as TELEMETRY
+from cloche.grants.decide import Decision, decide
+from cloche.grants.policy_file import parse_policy
+from cloche.grants.wasi import WASI_SCHEMAS
+from cloche.manifest.explain import DocumentError
+from cloche.manifest.parse import parse_manifest
+from cloche.model import Tier
+
+SCHEMAS = {schema.id: schema for schema in (*WASI_SCHEMAS, CONFIG, DATA, KEYVALUE, LOGGING, TELEMETRY)}
+HEAD = 'format-version = 1\nid = "acme/hello"\nname = "Hello"\nversion = "1.2.3"\ncomponent.path = "x.wasm"\n'
+
+
+def decision(capability: str, asked: str, policy: str = "") -> Decision:
+    grants = decide(
+        parse_manifest(f'{HEAD}[capabilities."{capability}"]\n{asked}\n'.encode()),
+        parse_policy(f'format-version = 1\n[plugins."acme/hello"]\n{policy}\n'.encode()),
+        Tier.TRUSTED,
+        SCHEMAS,
+    )
+    found = grants.decision(capability)
+    assert found is not None
+    return found
+
+
+INSTRUMENTS = 'instruments.hits = { kind = "counter", labels = { page = ["a", "b"] } }'
+
+ALLOW_TELEMETRY = 'allow."cloche:host/telemetry"'
+
+CASES: list[tuple[str, str, str, dict[str, Any] | None, str | None]] = [
+    ("wasi:logging", 'level = "warn"', "", {"level": "warn"}, None),
+    ("wasi:logging", 'level = "info"', 'allow."wasi:logging" = { level = "error" }', {"level": "error"}, "info"),
+    ("wasi:logging", "lines-per-second = 9", "", {"lines-per-second": 9}, None),
+    ("wasi:config", 'keys = ["a"]\nsecrets = ["t"]', "", {"keys": ("a",), "secrets": ()}, 'secrets = ["t"]'),
+    ("wasi:config", 'secrets = ["t"]', 'allow."wasi:config" = { secrets = ["t", "u"] }', {"secrets": ("t",)}, None),
+    ("wasi:keyvalue", "", "", None, 'allow."wasi:keyvalue" = true'),
+    ("wasi:keyvalue", "", 'allow."wasi:keyvalue" = true', {"buckets": ("default",)}, None),
+    (
+        "wasi:keyvalue",
+        'bytes = "1MiB"',
+        'allow."wasi:keyvalue" = { bytes = "4KiB" }',
+        {"bytes": 4096},
+        'bytes = "1MiB"',
+    ),
+    ("wasi:keyvalue", 'version = "^0.2"', 'allow."wasi:keyvalue" = true', None, None),
+    ("cloche:host/data", 'access = "read"', 'allow."cloche:host/data" = true', {"access": "read"}, None),
+    ("cloche:host/data", "", 'allow."cloche:host/data" = { access = "read" }', {"access": "read"}, "= true"),
+    ("cloche:host/telemetry", INSTRUMENTS, "", None, 'allow."cloche:host/telemetry" = true'),
+    (
+        "cloche:host/telemetry",
+        INSTRUMENTS,
+        'allow."cloche:host/telemetry" = { instruments = [] }',
+        {"instruments": {}},
+        "= true",
+    ),
+]
+
+
+@pytest.mark.parametrize(("capability", "asked", "policy", "params", "remedy"), CASES, ids=range(len(CASES)))
+def test_shipped_capabilities_are_decided(
+    capability: str, asked: str, policy: str, params: dict[str, Any] | None, remedy: str | None
+) -> None:
+    """Kebab-case, arrays, sizes and words of the files reach the schema; the remedy offers what is still missing."""
+    found = decision(capability, asked, policy)
+    assert (found.params is None) is (params is None)
+    if params is not None:
+        assert found.params is not None
+        dumped = found.params.model_dump(by_alias=True)
+        assert {key: dumped[key] for key in params} == params
+    assert bool(found.remedy) is (remedy is not None), found.remedy
+    if remedy is not None:
+        assert remedy in found.remedy[-1]
+
+
+@pytest.mark.parametrize(
+    ("capability", "asked", "words"),
+    [
+        ("wasi:logging", 'levle = "warn"', "did you mean level?"),
+        ("wasi:logging", 'level = "loud"', '"wasi:logging".level'),
+        ("wasi:keyvalue", "value_byte = 1", "did you mean value-bytes?"),
+        ("wasi:keyvalue", 'bytes = "1 parsec"', '"wasi:keyvalue".bytes'),
+        ("cloche:host/telemetry", 'instruments.hits = { kind = "sundial" }', "instruments.hits.kind"),
+        (
+            "cloche:host/telemetry",
+            "instruments.hits = { knd = 1 }",
+            "hits.knd: unknown key; did you mean kind?",
+        ),
+    ],
+)
+def test_their_mistakes_are_named(capability: str, asked: str, words: str) -> None:
+    """A wrong parameter is named by its path in plugin.toml."""
+    with pytest.raises(DocumentError) as caught:
+        decision(capability, asked)
+    assert words in str(caught.value)
