@@ -25,7 +25,7 @@ from cloche.engine import sealed
 from cloche.engine.code import NativeCode
 from cloche.engine.codec.handles import GuestResource
 from cloche.engine.compile import CodeKind, _refusal, ensure_compilable
-from cloche.engine.ffi import ByteVec, library, ptr, take_bytes, take_error
+from cloche.engine.ffi import ByteVec, library, ptr, take_error
 from cloche.engine.profile import Profile, new_engine
 from cloche.errors import ClocheError
 from cloche.grants.policy_file import parse_policy
@@ -95,7 +95,8 @@ class InProcessCode:
         finally:
             lib.wasmtime_component_delete(compiled)
         descriptor = sealed.new_memory_file("mutant")
-        os.write(descriptor, take_bytes(lib, code))
+        os.write(descriptor, ctypes.string_at(code.data or 0, code.size))
+        lib.wasm_byte_vec_delete(ctypes.addressof(code))
         sealed.seal(descriptor)
         return descriptor
 
