@@ -28,7 +28,7 @@ check: setup
     step() { echo "check: $*"; "$@" || { status=1; echo "check: FAILED: $*"; }; }
     step ruff format --check
     step ruff check
-    step mypy --strict host native-accel tests/typing
+    step mypy --strict host native-accel guests/sdk tests
     step lint-imports --no-cache --no-logo
     step python docs/reference.py --check
     step python -m pytest -q tests/contract/test_wit_packages.py

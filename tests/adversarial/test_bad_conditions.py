@@ -186,13 +186,12 @@ def test_a_cache_that_is_something_else_costs_time_only(tmp_path: Path, plugins:
     """A file, a link to elsewhere or a link in a circle in place of a cache's directory: plugins run all the same."""
     outside = tmp_path / "outside"
     outside.mkdir()
-    for number, make in enumerate(
-        (
-            lambda place: place.write_text("not a directory"),
-            lambda place: place.symlink_to(place),
-            lambda place: place.symlink_to(tmp_path / "nowhere" / "at all"),
-        )
-    ):
+    makers: list[Callable[[Path], object]] = [
+        lambda place: place.write_text("not a directory"),
+        lambda place: place.symlink_to(place),
+        lambda place: place.symlink_to(tmp_path / "nowhere" / "at all"),
+    ]
+    for number, make in enumerate(makers):
         place = tmp_path / f"home-{number}" / part
         place.parent.mkdir(parents=True, mode=0o700)
         make(place)

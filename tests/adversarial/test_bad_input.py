@@ -492,5 +492,5 @@ def test_values_that_do_not_fit_are_refused_before_the_call(host: Host, tmp_path
     with pytest.raises(AttributeError):
         getattr(point, "no_such_function")  # noqa: B009 - the look-up is what is tested
     with pytest.raises(TypeError):
-        point.entry_of(x=good)
+        point.entry_of(x=good)  # type: ignore[call-arg]
     host.unload(plugin.id)

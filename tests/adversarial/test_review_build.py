@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from cloche import app
+from cloche.artifact import read_component
 from cloche.build import sources, witfiles
 from cloche.build.builder import build_plugin
 from cloche.build.settings import read_settings
@@ -136,7 +137,6 @@ def test_a_built_component_is_what_was_checked(tmp_path: Path, monkeypatch: pyte
     (root / "plugin.toml").write_text(
         'format-version = 1\nid = "acme/thief"\nname = "T"\nversion = "1.0.0"\n[component]\nsource = "app.wat"\n'
     )
-    read = app.read_component
-    monkeypatch.setattr(app, "read_component", lambda path: read(path) + b"\0\1\0")
+    monkeypatch.setattr(app, "read_component", lambda path: read_component(path) + b"\0\1\0")
     with open_host(home=tmp_path / "home") as host, pytest.raises(ContractError, match="changed on disk"):
         host.inspect(root)

@@ -40,7 +40,7 @@ def test_the_installed_command_answers(tmp_path: Path, tools: Path) -> None:
     """The console script runs a plugin from a path with a space, with a home that does not exist yet."""
     script = Path(sys.executable).with_name("cloche")
     environment = {**os.environ, "CLOCHE_HOME": str(tmp_path / "new home")}
-    words = [script, "call", "--trust", str(tools), "echo", "hello there"]
+    words = [str(script), "call", "--trust", str(tools), "echo", "hello there"]
     done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False, timeout=PATIENCE_S)
     assert (done.returncode, done.stdout, done.stderr) == (0, "hello there\n", "")
 

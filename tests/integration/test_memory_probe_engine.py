@@ -153,7 +153,7 @@ def test_a_probed_wit_component_compiles(engine: int) -> None:
     LIB.wasmtime_component_delete(component.value)
 
 
-def test_a_composed_component_begins_under_its_plan(monkeypatch) -> None:
+def test_a_composed_component_begins_under_its_plan(monkeypatch: pytest.MonkeyPatch) -> None:
     """The engine's own adapter instances between two components fit the planned count; there is nothing to probe.
 
     Multi-memory is on here: without it the engine aborts the process at the first adapter with two memories.

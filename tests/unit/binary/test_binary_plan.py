@@ -10,6 +10,9 @@ from cloche.binary.survey import Survey
 from cloche.errors import LimitError
 from cloche.model import MIB
 
+Memories = list[tuple[MemoryType, int]]
+Tables = tuple[tuple[TableType, int], ...]
+
 
 def survey_of(
     *memories: tuple[MemoryType, int],
@@ -48,7 +51,7 @@ def survey_of(
         ([], 10 * MIB, 10 * MIB, 0),
     ],
 )
-def test_memory_is_shared_out(memories, limit, size, worst) -> None:
+def test_memory_is_shared_out(memories: Memories, limit: int, size: int, worst: int) -> None:
     """Small declared maxima count with themselves, the other memories share what is left, whole pages each."""
     plan = memory_plan(survey_of(*memories), limit)
     assert (size, worst) == (plan.memory_size, plan.worst_case_bytes)
@@ -64,7 +67,7 @@ def test_memory_is_shared_out(memories, limit, size, worst) -> None:
         ([(MemoryType(1), 1)], ((TableType(200_000), 1),), MIB, PAGE_BYTES + 1_600_000),
     ],
 )
-def test_what_cannot_begin_is_refused(memories, tables, limit, least) -> None:
+def test_what_cannot_begin_is_refused(memories: Memories, tables: Tables, limit: int, least: int) -> None:
     """Too little memory is `limit.memory`, names the least that would do, and exactly that does."""
     survey = survey_of(*memories, tables=tables)
     with pytest.raises(LimitError, match=f"at least {least} bytes") as caught:
@@ -83,7 +86,7 @@ def test_what_cannot_begin_is_refused(memories, tables, limit, least) -> None:
         (((TableType(10), 4),), MIB, 10 + MIB // 16 // 8 // 4),
     ],
 )
-def test_tables_get_headroom_only_while_there_is_room(tables, limit, elements) -> None:
+def test_tables_get_headroom_only_while_there_is_room(tables: Tables, limit: int, elements: int) -> None:
     """Tables without a maximum may grow, but to no more than a small part of the limit."""
     plan = memory_plan(survey_of((MemoryType(1), 1), tables=tables), limit)
     assert (elements, sum(number for _, number in tables)) == (plan.table_elements, plan.tables)
@@ -111,7 +114,9 @@ counts = st.integers(1, 5)
     st.lists(st.tuples(table_types, counts), max_size=4),
     st.integers(PAGE_BYTES, 256 * MIB),
 )
-def test_the_worst_case_never_exceeds_the_limit(memories, tables, limit) -> None:
+def test_the_worst_case_never_exceeds_the_limit(
+    memories: Memories, tables: list[tuple[TableType, int]], limit: int
+) -> None:
     """Whatever grows as far as the engine lets it, the sum stays inside, and everything can begin."""
     try:
         plan = memory_plan(survey_of(*memories, tables=tuple(tables)), limit)

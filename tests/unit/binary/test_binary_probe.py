@@ -1,5 +1,7 @@
 """The memory probe: what it is appended to, what it leaves alone, and that the result is a component."""
 
+from pathlib import Path
+
 import pytest
 
 from cloche.binary.bounds import Budget
@@ -65,7 +67,7 @@ def test_a_probed_component_is_not_probed_again() -> None:
 
 
 @pytest.mark.parametrize("name", [ONE_MEMORY, TWO_MEMORIES, STRINGS], ids=range(3))
-def test_unbundling_works_after_the_probe(tmp_path, name: str) -> None:
+def test_unbundling_works_after_the_probe(tmp_path: Path, name: str) -> None:
     """Core modules can be moved out of the derived component, and what remains validates and keeps the probe."""
     probed = add_probe(component_of(name))
     assert probed is not None

@@ -1,5 +1,7 @@
 """Reading and writing numbers, names and vectors."""
 
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -25,7 +27,7 @@ def test_an_index_reads_the_same_signed_and_unsigned(value: int) -> None:
 
 @pytest.mark.parametrize("write", [encode_u32, encode_index])
 @pytest.mark.parametrize("value", [-1, U32_MAX + 1])
-def test_numbers_out_of_range_are_not_written(write, value) -> None:
+def test_numbers_out_of_range_are_not_written(write: Callable[[int], bytes], value: int) -> None:
     """A number that is no u32 is the caller's mistake."""
     with pytest.raises(ValueError, match="unsigned 32-bit"):
         write(value)
@@ -71,7 +73,9 @@ def test_s33(raw: bytes, value: int) -> None:
     ],
 )
 @pytest.mark.parametrize("wrap", [bytes, memoryview])
-def test_malformed_bytes_name_offset_and_expectation(wrap, raw, read, words) -> None:
+def test_malformed_bytes_name_offset_and_expectation(
+    wrap: Callable[[bytes], bytes | memoryview], raw: bytes, read: Callable[[Reader], object], words: str
+) -> None:
     """Every wrong byte gives `component.malformed` with the place and what should have stood there."""
     with pytest.raises(ContractError, match="malformed at byte") as caught:
         read(Reader(wrap(raw)))

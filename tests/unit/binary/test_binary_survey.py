@@ -192,7 +192,7 @@ def test_many_custom_sections_are_not_all_kept() -> None:
         ("MAX_TABLES", parse(NESTED), "tables is 3"),
     ],
 )
-def test_each_bound_refuses(monkeypatch, name, data, words) -> None:
+def test_each_bound_refuses(monkeypatch: pytest.MonkeyPatch, name: str, data: bytes, words: str) -> None:
     """Above each bound there is `component.too-large` with the bound in the message; at it there is none."""
     bound = {"MAX_COMPONENT_BYTES": len(data), "MAX_MEMORIES": 2, "MAX_TABLES": 3}.get(name)
     if bound is not None:
