@@ -31,7 +31,14 @@ from cloche.grants.policy_file import parse_policy
 from cloche.grants.trust import TierDecision, TrustForm, decide_tier
 from cloche.lifecycle.performer import Life
 from cloche.lifecycle.states import Event as LifeEvent
-from cloche.loading import Candidate, examine, exported_interfaces, host_imports, provided_interfaces
+from cloche.loading import (
+    Candidate,
+    examine,
+    exported_interfaces,
+    granted_settings,
+    host_imports,
+    provided_interfaces,
+)
 from cloche.manifest.bare import bare_manifest
 from cloche.manifest.parse import ensure_requirements
 from cloche.manifest.value import Manifest
@@ -186,7 +193,7 @@ class Host:
         with self._lock:
             if self._catalog is None:
                 self._catalog = build_catalog(
-                    [*installed_capabilities(), *self._given], [wit_dir()], self._points, self._types
+                    installed_capabilities(), self._given, [wit_dir(), *self._points], self._types
                 )
             return self._catalog
 
@@ -274,7 +281,7 @@ class Host:
             self._services(candidate, tier),
             candidate.grants.instances,
             _hooks(candidate),
-            candidate.grants.config,
+            granted_settings(candidate.grants),
             life,
             exports,
             self.events,
@@ -297,7 +304,8 @@ class Host:
         try:
             with code.native(candidate.runnable, digest, progress) as native:
                 files = CodeFiles(native.component_fd, native.modules)
-                return Linker(engine, files, host_imports(candidate.report), wasi=True), native.whole
+                imports = host_imports(candidate.report, self.catalog.schemas)
+                return Linker(engine, files, imports, wasi=True), native.whole
         except ClocheError as error:
             if error.code != "engine.compile" or not candidate.survey.may_cross_memories:
                 raise

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cloche.capabilities.api import Capability
+from cloche.contract.versions import newest
 from cloche.errors import CapabilityError, ClocheError
 from cloche.grants.schema import GrantSchema
 from cloche.grants.wasi import WASI_SCHEMAS
@@ -45,7 +46,7 @@ def installed_capabilities() -> list[Capability]:
     for entry in sorted(importlib.metadata.entry_points(group=ENTRY_POINTS), key=lambda item: item.name):
         try:
             loaded = entry.load()
-            found.append(loaded() if not hasattr(loaded, "schema") else loaded)
+            found.append(loaded() if isinstance(loaded, type) or not hasattr(loaded, "schema") else loaded)
         except ClocheError:
             raise
         except Exception as error:
@@ -56,21 +57,32 @@ def installed_capabilities() -> list[Capability]:
 
 
 def build_catalog(
-    capabilities: Iterable[Capability], own: Sequence[Path], given: Sequence[Path], packages: TypeStore
+    installed: Iterable[Capability],
+    in_code: Iterable[Capability],
+    points: Sequence[Path],
+    packages: TypeStore,
 ) -> Catalog:
-    """Read the WIT of all capabilities and extension points. `given` capabilities of the embedder win over installed
-    ones of the same id; two that claim the same interface are an error.
+    """Read the WIT of all capabilities and of the extension points in the directories `points`.
 
-    Blocks for a child process per WIT package that was never read before. Raises: CapabilityError
-    (`capability.invalid`), ContractError (`contract.wit`).
+    A capability that the embedder handed over `in_code` replaces an installed one of its id. No installed one replaces
+    another, and no two claim the same interface: both are errors. Blocks for a child process per WIT package that was
+    never read before. Raises: CapabilityError (`capability.invalid`), ContractError (`contract.wit`).
     """
     by_id: dict[str, Capability] = {}
-    for capability in capabilities:
-        by_id[capability.schema.id] = capability
+    for capability in installed:
+        name = _id_of(capability)
+        if name in by_id:
+            raise CapabilityError(
+                f"two installed packages offer the capability {name} ({_type_name(by_id[name])} and "
+                f"{_type_name(capability)}); uninstall one of them",
+                code="capability.invalid",
+            )
+        by_id[name] = capability
+    by_id.update({_id_of(capability): capability for capability in in_code})
     provided: list[Provided] = []
     claimed: dict[str, str] = {}
     for name, capability in by_id.items():
-        declared = {item.id: item for item in _all(packages.package(capability.wit()))}
+        declared = {item.id: item for item in _all(packages.package(_wit_of(capability)))}
         for interface_id in capability.schema.interfaces:
             interface = declared.get(interface_id)
             if interface is None:
@@ -86,12 +98,12 @@ def build_catalog(
                 )
             claimed[interface_id] = name
             provided.append((name, interface))
-    points: dict[str, Interface] = {}
-    for directory in (*own, *given):
+    called: dict[str, Interface] = {}
+    for directory in points:
         for path in wit_packages(directory):
             package = packages.package(path)
-            points.update({item.id: item for item in package.interfaces if item.id not in claimed})
-    return Catalog(by_id, tuple(provided), tuple(points.values()))
+            called.update({item.id: item for item in package.interfaces if item.id not in claimed})
+    return Catalog(by_id, tuple(provided), tuple(called.values()))
 
 
 def wit_packages(directory: Path) -> list[Path]:
@@ -105,14 +117,41 @@ def wit_packages(directory: Path) -> list[Path]:
 
 def interface_named(interfaces: Iterable[Interface], wanted: str) -> Interface | None:
     """The interface with this id; without a version in `wanted`, the newest of that name."""
-    exact = [item for item in interfaces if item.id == wanted]
-    if exact:
-        return exact[0]
+    by_id = {item.id: item for item in interfaces}
+    if wanted in by_id:
+        return by_id[wanted]
     parsed = InterfaceId.parse(wanted)
     if parsed is None or parsed.version is not None:
         return None
-    matching = [item for item in interfaces if item.id.partition("@")[0] == wanted]
-    return max(matching, key=lambda item: item.id, default=None)
+    found = newest(name for name in by_id if name.partition("@")[0] == wanted)
+    return None if found is None else by_id[found]
+
+
+def _id_of(capability: Capability) -> str:
+    """The id of a capability. Raises: CapabilityError (`capability.invalid`) for an object that is none."""
+    schema: object = getattr(capability, "schema", None)
+    lacking = [name for name in ("wit", "open") if not callable(getattr(capability, name, None))]
+    if isinstance(capability, type) or lacking or not isinstance(schema, GrantSchema):
+        shown = capability.__qualname__ if isinstance(capability, type) else _type_name(capability)
+        raise CapabilityError(
+            f"{shown} is no capability: hand over an object with `schema` (a GrantSchema), `wit()` and `open()`",
+            code="capability.invalid",
+        )
+    return schema.id
+
+
+def _wit_of(capability: Capability) -> Path:
+    try:
+        return Path(capability.wit())
+    except Exception as error:
+        raise CapabilityError(
+            f"capability {capability.schema.id}: {_type_name(capability)}.wit() failed with {type(error).__name__}",
+            code="capability.invalid",
+        ) from error
+
+
+def _type_name(capability: object) -> str:
+    return f"{type(capability).__module__}.{type(capability).__qualname__}"
 
 
 def _all(package: Package) -> tuple[Interface, ...]:

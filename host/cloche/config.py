@@ -155,11 +155,16 @@ def read_secret(name: str, reference: SecretRef) -> str:
         return text
     try:
         with open(reference.text, encoding="utf-8") as file:  # noqa: PTH123 - one read, whatever the file is
-            return file.read(MAX_SECRET_CHARS + 1).removesuffix("\n")[:MAX_SECRET_CHARS]
+            text = file.read(MAX_SECRET_CHARS + 2).removesuffix("\n")
     except (OSError, UnicodeError) as error:
         raise GrantError(
             f"secret {name}: {reference.text}, which the policy names, cannot be read: {error}", code="grant.refused"
         ) from error
+    if len(text) > MAX_SECRET_CHARS:
+        raise GrantError(
+            f"secret {name}: {reference.text} has more than {MAX_SECRET_CHARS} characters", code="grant.refused"
+        )
+    return text
 
 
 def home_error(path: Path, error: OSError) -> RegistryError:

@@ -152,7 +152,7 @@ def _policy(settings: Settings) -> Check:
 
 
 def _capabilities(settings: Settings) -> Check:
-    catalog = build_catalog(installed_capabilities(), [wit_dir()], (), TypeStore(settings.home))
+    catalog = build_catalog(installed_capabilities(), (), [wit_dir()], TypeStore(settings.home))
     return Check("capabilities", Status.OK, ", ".join(sorted(catalog.capabilities)) or "none")
 
 

@@ -255,9 +255,28 @@ class GuestTrap(ClocheError):
 
 
 class CapabilityError(ClocheError):
-    """A capability's backend failed. The guest sees only an opaque error; the operator sees the cause."""
+    """A capability's backend failed. The guest sees only an opaque error; the operator sees the cause.
+
+    `capability` is its id, where a call of the guest met it.
+    """
 
     default_code = "capability.backend"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str | None = None,
+        plugin: str | None = None,
+        usage: Usage | None = None,
+        capability: str | None = None,
+    ) -> None:
+        super().__init__(message, code=code, plugin=plugin, usage=usage)
+        self.capability = capability
+
+    def to_json(self) -> dict[str, Any]:
+        """The error as plain values, with the capability."""
+        return {**ClocheError.to_json(self), "capability": self.capability}
 
 
 class EngineError(ClocheError):

@@ -6,13 +6,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from cloche.artifact import Artifact
 from cloche.binary.header import ensure_component
 from cloche.binary.probe import PROBE_EXPORT, add_probe
 from cloche.binary.survey import Survey, survey
+from cloche.capabilities.config.grant import SCHEMA as CONFIG
+from cloche.capabilities.config.grant import ConfigRequest
 from cloche.catalog import Catalog
 from cloche.contract.check import check
 from cloche.contract.exports import is_internal
@@ -21,6 +23,7 @@ from cloche.contract.report import Disposition, Report
 from cloche.engine.linker import Import
 from cloche.grants.decide import GrantSet, decide
 from cloche.grants.policy import Policy
+from cloche.grants.schema import GrantSchema
 from cloche.grants.wasi import WASI_SCHEMAS
 from cloche.model import Tier
 from cloche.wit.store import TypeStore
@@ -79,8 +82,13 @@ def examine(artifact: Artifact, policy: Policy, tier: Tier, catalog: Catalog, ty
     )
 
 
-def host_imports(report: Report) -> tuple[Import, ...]:
+def host_imports(report: Report, schemas: Mapping[str, GrantSchema]) -> tuple[Import, ...]:
     """What the linker has to define: provided and closed interfaces, and functions at the root."""
+
+    def answers(capability: str | None) -> Mapping[str, object]:
+        schema = schemas.get(capability or "")
+        return {} if schema is None else schema.without_grant
+
     found = [
         Import(
             name=binding.id,
@@ -88,16 +96,30 @@ def host_imports(report: Report) -> tuple[Import, ...]:
             functions=binding.interface.functions,
             resources=tuple((name, kind) for name, kind in binding.interface.types if isinstance(kind, ResourceType)),
             closed=binding.disposition is Disposition.CLOSED,
+            answers=answers(binding.capability),
         )
         for binding in report.imports
         if binding.disposition in {Disposition.PROVIDED, Disposition.CLOSED}
     ]
     found += [
-        Import("", item.capability or "", (item.function,), closed=item.disposition is Disposition.CLOSED)
+        Import(
+            "",
+            item.capability or "",
+            (item.function,),
+            closed=item.disposition is Disposition.CLOSED,
+            answers=answers(item.capability),
+        )
         for item in report.import_functions
         if item.disposition in {Disposition.PROVIDED, Disposition.CLOSED}
     ]
     return tuple(found)
+
+
+def granted_settings(grants: GrantSet) -> dict[str, str]:
+    """What the plugin may read of its settings, by whichever way: the keys that `wasi:config` grants, with values."""
+    params = grants.granted(CONFIG.id)
+    keys = params.keys if isinstance(params, ConfigRequest) else ()
+    return {key: grants.config[key] for key in keys if key in grants.config}
 
 
 def provided_interfaces(report: Report) -> dict[str, str]:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import cloche
+from cloche.grants.policy_file import parse_policy
 from support.guests import guest_dir, guest_home
 
 GREETER = "cloche:example/greeter"
@@ -111,8 +112,9 @@ def test_error_values_and_resources(noop: cloche.Plugin) -> None:
 @pytest.mark.slow
 def test_what_was_not_granted_is_denied_by_name(noop: cloche.Plugin) -> None:
     """Ungranted storage answers with an error value, and no file or environment of the host is there."""
-    with pytest.raises((cloche.GuestError, cloche.GrantError)):
+    with pytest.raises(cloche.GuestError, match="access denied"):
         noop[POINT["services"]].put("default", "k", b"v")
+    assert noop[POINT["services"]].count("pages", 1) is False
     for function, argument in (("read_file", "/etc/passwd"), ("list_files", "/")):
         with pytest.raises(cloche.GuestError) as caught:
             getattr(noop[POINT["misbehave"]], function)(argument)
@@ -135,6 +137,33 @@ def test_a_python_guest_without_wasi_works(host: cloche.Host, tmp_path: Path) ->
     (plugin / "plugin.toml").write_text(manifest.replace('source = "app.py"', 'source = "app.py"\nwasi = false'))
     loaded = host.load(plugin, trust=cloche.Trusted("a test"))
     assert loaded[GREETER].greet("Ada") == "Hello, Ada!"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["hello", "markdown", "noop"])
+def test_python_guests_work_without_most_default_grants(name: str) -> None:
+    """A plugin that lost its settings, messages, clocks and captured output still answers."""
+    denied = "[" + ", ".join(f'"{grant}"' for grant in ("wasi:cli", "wasi:clocks", "wasi:config", "wasi:logging")) + "]"
+    policy = parse_policy(f'format-version = 1\n[plugins."*"]\ndeny = {denied}\n'.encode())
+    with cloche.Host(home=guest_home(), tenant="test-guests", policy=policy) as host:
+        plugin = load(host, name)
+        if name == "markdown":
+            point: Any = plugin["cloche:example/text-transform"]
+            assert "<h1>" in point.transform({"format": "markdown", "text": "# Hi"}, "html").document.text
+        else:
+            assert plugin[GREETER].greet("Ada") == "Hello, Ada!"
+        assert [event for event in host.events.recent() if event.kind is cloche.EventKind.TRAP] == []
+
+
+@pytest.mark.slow
+def test_a_python_guest_needs_randomness() -> None:
+    """The SDK draws a seed for each instance: without `wasi:random` the first call says which grant is missing."""
+    policy = parse_policy(b'format-version = 1\n[plugins."*"]\ndeny = ["wasi:random"]\n')
+    with (
+        cloche.Host(home=guest_home(), tenant="test-guests", policy=policy) as host,
+        pytest.raises(cloche.GrantError, match="wasi:random"),
+    ):
+        load(host, "hello")[GREETER].greet("Ada")
 
 
 @pytest.mark.slow

@@ -49,6 +49,9 @@ class Hooks:
         return 1000 if n in self.refused else 0
 
 
+ASKS = '[capabilities."wasi:config"]\nkeys = ["a", "b"]\n'
+
+
 def life(gate: Gate, directory: Path, instances: str, more: str = "") -> Host:
     load(gate.host, directory, life_component(), plugin_id="acme/life", instances=instances, more=more)
     return gate.host
@@ -101,12 +104,12 @@ def test_a_callers_mistake_costs_no_instance(host: Host, tmp_path: Path) -> None
 
 
 def test_a_single_instance_gets_all_hooks_and_keeps_its_state(gate: Gate, side: GateHost, tmp_path: Path) -> None:
-    """`initialize` with the configuration and `start` once before the first call, `stop` once at the end."""
+    """`initialize` with the settings that it asked for and `start` once before the first call, `stop` at the end."""
     hooks = Hooks(side)
     with Gate(
-        side, tmp_path / "x", policy='format-version = 1\n[plugins."*"]\nconfig = { a = "1", b = "2" }\n'
+        side, tmp_path / "x", policy='format-version = 1\n[plugins."*"]\nconfig = { a = "1", b = "2", c = "3" }\n'
     ) as other:
-        point = life(other, tmp_path / "p", "single").plugin("acme/life")[""]
+        point = life(other, tmp_path / "p", "single", ASKS).plugin("acme/life")[""]
         assert hooks.said == []
         assert [point.next() for _ in range(3)] == [1, 2, 3]
         assert hooks.said == [2, 100]
@@ -117,6 +120,18 @@ def test_a_single_instance_gets_all_hooks_and_keeps_its_state(gate: Gate, side: 
         assert plugin.state is State.STOPPED
         plugin.close()
         assert hooks.said == [2, 100, 200]
+
+
+@pytest.mark.parametrize(
+    ("more", "policy"), [("", ""), (ASKS, 'deny = ["wasi:config"]'), (ASKS, 'allow."wasi:config" = { keys = [] }')]
+)
+def test_initialize_gets_no_setting_without_a_grant(side: GateHost, tmp_path: Path, more: str, policy: str) -> None:
+    """Settings that a plugin did not ask for, or was not granted, reach it no way."""
+    hooks = Hooks(side)
+    rules = f'format-version = 1\n[plugins."*"]\nconfig = {{ a = "1", b = "2" }}\n{policy}\n'
+    with Gate(side, tmp_path / "x", policy=rules) as gate:
+        life(gate, tmp_path / "p", "per-call", more).plugin("acme/life")[""].next()
+        assert hooks.said == [0]
 
 
 @pytest.mark.parametrize("instances", ["per-call", "pooled"])

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cloche.app import Host
-from cloche.errors import GrantError, GuestError
+from cloche.errors import GrantError, GuestError, GuestTrap
 from cloche.grants.policy_file import parse_policy
 from cloche.model import Trusted
 from cloche.runtime.plugin import ExtensionPoint
@@ -87,6 +87,26 @@ def test_no_path_leads_out_of_a_mount(files: ExtensionPoint, path: str) -> None:
     with pytest.raises(GuestError):
         files.read_file(path)
     assert files.read_file("/input/given.txt") == b"given"
+
+
+@pytest.mark.slow
+def test_links_out_of_a_writable_mount_are_reported(tmp_path: Path, plugin_directory: Path) -> None:
+    """A link that a guest may have planted for others to follow is a warning, once; those that stay inside are none."""
+    work = tmp_path / "work"
+    (work / "deep").mkdir(parents=True)
+    (work / "given.txt").write_text("given")
+    (work / "inside").symlink_to("given.txt")
+    (work / "deep" / "up").symlink_to("../given.txt")
+    (work / "deep" / "relative").symlink_to("../../secret.txt")
+    (work / "absolute").symlink_to("/etc/passwd")
+    rules = parse_policy(policy(input=(tmp_path, "ro"), work=(work, "rw")))
+    with Host(home=guest_home(), policy=rules) as host:
+        plugin = host.load(plugin_directory, trust=Trusted("a fixture"))
+        for _ in range(2):
+            with pytest.raises(GuestTrap):  # ends the pooled instance
+                plugin["cloche:noop/misbehave"].crash("next")
+        told = [event.data for event in host.events.recent() if "leads out" in str(event.data.get("text"))]
+        assert sorted(data["untrusted"]["path"] for data in told) == ["/work/absolute", "/work/deep/relative"]
 
 
 @pytest.mark.slow

@@ -71,6 +71,11 @@ def test_what_a_host_function_raises(
         point.act()
     ensure_seen(caught.value, kind, code)
     assert point.next() == 1, before
+    told = [event for event in gate.host.events.recent() if event.kind == "backend-error"]
+    assert {event.capability for event in told} <= {"test:gate"}
+    assert len(told) == (code == "capability.backend")
+    if kind is CapabilityError and "device" not in str(caught.value):
+        assert str(caught.value).startswith("test:gate/gate@1.0.0.act failed with ")
 
 
 @pytest.mark.parametrize(("make", "kind", "code"), RAISED)

@@ -1,13 +1,13 @@
 """The seam between the host and a capability package. Ours and any third party's look the same from here.
 
-A package is found through the entry-point group `cloche.capabilities` (the entry is a `Capability`, or a callable that
-returns one), or handed over in code: `Host(capabilities=[MyCapability()])`.
+A package is found through the entry-point group `cloche.capabilities` (the entry is a `Capability`, a class of them, or
+a callable that returns one), or handed over in code: `Host(capabilities=[MyCapability()])`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -30,8 +30,8 @@ class Session:
     tier: str
     limits: Limits
     storage: Path
-    config: Mapping[str, str]
-    secrets: Mapping[str, str]
+    config: Mapping[str, str] = field(repr=False)
+    secrets: Mapping[str, str] = field(repr=False)
     emit: Callable[[EventKind, Mapping[str, object]], None]
     call_id: Callable[[], int | None]
 

@@ -10,8 +10,9 @@ import typer
 
 from cloche.cli import options
 from cloche.cli.errors import report
-from cloche.cli.render import Screen, clean, plain, stderr_console, usage_line, write_json
+from cloche.cli.render import Screen, plain, stderr_console, usage_line, write_json
 from cloche.errors import ClocheError, GuestError, GuestTrap, UsageError
+from cloche.text import clean
 
 if TYPE_CHECKING:
     from cloche.cli.session import Transcript

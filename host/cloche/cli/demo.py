@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from cloche.cli import options
-from cloche.cli.render import Screen, one_line, size, table
+from cloche.cli.render import Screen, size, table
 from cloche.cli.session import open_host
+from cloche.text import one_line
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import typer
 
 from cloche.cli import options
-from cloche.cli.render import Screen, clean, plain
+from cloche.cli.render import Screen, plain
+from cloche.text import clean
 
 if TYPE_CHECKING:
     from rich.console import Console

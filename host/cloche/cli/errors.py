@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from cloche.cli.render import clean, stderr_console, usage_line, write_json
+from cloche.cli.render import stderr_console, usage_line, write_json
 from cloche.errors import CODES, ClocheError, ContractError, EngineError, GuestTrap, UsageError
 from cloche.remedies import REMEDIES
+from cloche.text import clean
 
 if TYPE_CHECKING:
     from cloche.cli.jsonvalues import Json

@@ -5,7 +5,8 @@ from __future__ import annotations
 import typer
 
 from cloche.cli import options
-from cloche.cli.render import Screen, clean
+from cloche.cli.render import Screen
+from cloche.text import clean
 
 
 def register(app: typer.Typer) -> None:

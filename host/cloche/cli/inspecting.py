@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from cloche.cli import options
-from cloche.cli.render import Screen, clean, facts, plain, size, table
+from cloche.cli.render import Screen, facts, plain, size, table
+from cloche.text import clean
 
 if TYPE_CHECKING:
     from rich.console import Console

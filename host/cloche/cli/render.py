@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import re
 import sys
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,15 +16,14 @@ from datetime import UTC, datetime
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Protocol
 
+from cloche.text import clean, one_line
+
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
     from cloche.model import Usage
 
 PIPE_COLUMNS = 160  # width of tables when nobody says how wide the reader's screen is
-
-# C0 without tab and newline, DEL, C1, and the marks that change the direction of text: what a terminal acts on.
-_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
 class Step(Protocol):
@@ -42,16 +40,6 @@ class Step(Protocol):
 
 StepSink = Callable[[Step | str], None]
 """Told each step as it begins or gets on, or just its words."""
-
-
-def clean(text: object) -> str:
-    """`text` with control characters shown as `\\x1b` instead of acted on; tabs and line ends stay."""
-    return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", str(text).replace("\r\n", "\n"))
-
-
-def one_line(text: object) -> str:
-    """`clean` text on one line."""
-    return clean(text).replace("\n", "\\n").replace("\t", " ")
 
 
 @dataclass(frozen=True, slots=True)

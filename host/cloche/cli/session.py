@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cloche.artifact import read_artifact, read_manifest
-from cloche.cli.render import Screen, clean, one_line
+from cloche.cli.render import Screen
 from cloche.config import LOG_LEVELS, Settings
 from cloche.errors import LimitError, UsageError
 from cloche.grants.layer import layer_policy
@@ -21,6 +21,7 @@ from cloche.model import Trusted
 from cloche.observe.events import Event, EventKind, Sink
 from cloche.observe.log import LogSink, console_renderer, json_renderer, level_of
 from cloche.quantities import QuantityError, parse_duration_ms, parse_fuel, parse_size
+from cloche.text import clean, one_line
 
 if TYPE_CHECKING:
     from cloche.app import Host

@@ -55,9 +55,8 @@ class WasiInterface:
 
 
 _IO = WasiInterface(None)
-_CLI = WasiInterface("wasi:cli")
-# These hand out streams of the engine's own type, which nobody else can define: without a grant they lead nowhere.
-_STDIO = WasiInterface("wasi:cli", is_empty_without_grant=True)
+# There are no arguments and no environment to read, and without a grant what is printed goes nowhere.
+_CLI = WasiInterface("wasi:cli", is_empty_without_grant=True)
 _CLOCKS = WasiInterface("wasi:clocks")
 _RANDOM = WasiInterface("wasi:random")
 _FILESYSTEM = WasiInterface("wasi:filesystem", is_empty_without_grant=True)
@@ -71,14 +70,14 @@ WASI: Mapping[str, WasiInterface] = MappingProxyType(
         "wasi:io/streams": _IO,
         "wasi:cli/environment": _CLI,
         "wasi:cli/exit": _CLI,
-        "wasi:cli/stdin": _STDIO,
-        "wasi:cli/stdout": _STDIO,
-        "wasi:cli/stderr": _STDIO,
-        "wasi:cli/terminal-input": _STDIO,
-        "wasi:cli/terminal-output": _STDIO,
-        "wasi:cli/terminal-stdin": _STDIO,
-        "wasi:cli/terminal-stdout": _STDIO,
-        "wasi:cli/terminal-stderr": _STDIO,
+        "wasi:cli/stdin": _CLI,
+        "wasi:cli/stdout": _CLI,
+        "wasi:cli/stderr": _CLI,
+        "wasi:cli/terminal-input": _CLI,
+        "wasi:cli/terminal-output": _CLI,
+        "wasi:cli/terminal-stdin": _CLI,
+        "wasi:cli/terminal-stdout": _CLI,
+        "wasi:cli/terminal-stderr": _CLI,
         "wasi:clocks/monotonic-clock": _CLOCKS,
         "wasi:clocks/wall-clock": _CLOCKS,
         "wasi:random/random": _RANDOM,

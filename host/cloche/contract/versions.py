@@ -6,6 +6,8 @@ Source: component-model Explainer, "canonical interface name": versions are inte
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from semantic_version import NpmSpec, Version  # type: ignore[import-untyped]
 
 MAX_VERSION_CHARS = 64
@@ -53,6 +55,16 @@ def is_newer(one: str | None, other: str | None) -> bool:
     """Whether `one` is newer than `other`; False where either is no version."""
     first, second = parse_version(one), parse_version(other)
     return first is not None and second is not None and first[:3] > second[:3]
+
+
+def newest(interface_ids: Iterable[str]) -> str | None:
+    """The id with the highest version: a release goes before its drafts, and an id without version comes last."""
+
+    def rank(interface_id: str) -> tuple[object, ...]:
+        parsed = parse_version(interface_id.partition("@")[2])
+        return (-1,) if parsed is None else (*parsed[:3], not parsed[3], parsed[3])
+
+    return max(interface_ids, key=rank, default=None)
 
 
 def revision(text: str | None) -> int | None:

@@ -25,6 +25,7 @@ from cloche.engine.ffi import library
 from cloche.engine.profile import Profile
 from cloche.errors import ContractError, EngineError, RegistryError
 from cloche.model import GIB, KIB, MIB, Digest
+from cloche.text import one_line
 
 MAX_INPUT_BYTES = 128 * MIB
 """A component or core module larger than this is not compiled. The largest Python guests have 40 MB."""
@@ -205,4 +206,4 @@ def _refusal(what: str, text: str) -> ContractError:
 
 def _last_line(stderr: bytes) -> str:
     lines = stderr.decode("utf-8", "replace").strip().splitlines()
-    return "".join(char if char.isprintable() else "?" for char in lines[-1])[:300] if lines else "no message"
+    return one_line(lines[-1])[:300] if lines else "no message"

@@ -17,9 +17,10 @@ class Ending:
     """What is known of a call that the engine ended.
 
     `what` names the function; `text` is the engine's words; `exit_status` is set when the guest called exit; `stderr`
-    is the end of what it wrote there; `failure` is what a host function raised; `stop` says `deadline` or
-    `interrupted` when we ended it; `memories` holds the final bytes of each linear memory (None: not known) and
-    `memory_bound` what the engine allowed each; `is_new` is set while the instance was being made.
+    is the end of what it wrote there; `failure` is what host code raised, and `failed` the capability and function that
+    did; `stop` says `deadline` or `interrupted` when we ended it; `memories` holds the final bytes of each linear
+    memory (None: not known) and `memory_bound` what the engine allowed each; `is_new` is set while the instance was
+    being made.
     """
 
     what: str
@@ -32,6 +33,7 @@ class Ending:
     stop: str | None
     memories: tuple[int, ...] | None
     memory_bound: int
+    failed: tuple[str, str] | None = None
     is_new: bool = False
 
 
@@ -41,7 +43,7 @@ _IMPORT_ERRORS = ("ModuleNotFoundError: ", "ImportError: ")
 def explain(end: Ending) -> BaseException:
     """The error for an ending. What is no Exception (a Ctrl-C in a host function, say) comes back as it is."""
     if end.failure is not None:
-        return _of_host(end.failure, end.plugin)
+        return _of_host(end.failure, end.failed, end.plugin)
     if end.stop is not None:
         return stopped(end.stop, end.limits, end.plugin)
     trap = traps.parse_trap(end.text)
@@ -118,11 +120,16 @@ def stopped(stop: str, limits: Limits, plugin: str) -> ClocheError:
     return UsageError("the call was cancelled by its caller", code="usage.interrupted", plugin=plugin)
 
 
-def _of_host(failure: BaseException, plugin: str) -> BaseException:
+def _of_host(failure: BaseException, failed: tuple[str, str] | None, plugin: str) -> BaseException:
     """Errors of ours pass; what host code raised without saying so on purpose is a failure of the backend."""
-    if isinstance(failure, ClocheError) or not isinstance(failure, Exception):
+    capability, function = failed or (None, "host code")
+    if not isinstance(failure, Exception):
         return failure
-    error = CapabilityError(f"host code failed with {type(failure).__name__}", plugin=plugin)
+    if isinstance(failure, CapabilityError):
+        failure.capability = failure.capability or capability
+    if isinstance(failure, ClocheError):
+        return failure
+    error = CapabilityError(f"{function} failed with {type(failure).__name__}", plugin=plugin, capability=capability)
     error.__cause__ = failure  # for the operator; the guest is told nothing
     return error
 
@@ -137,10 +144,10 @@ def _ran_out_of_memory(end: Ending, trap: traps.Trap) -> bool:
 
 
 def _last_words(traceback: str | None, stderr: str) -> str | None:
-    """What a Python guest raised, from the last line of its traceback, or what was wrong with its answer."""
+    """What a Python guest raised, from its traceback, or which of its values could not be taken."""
     if traceback is None:
         problem = traps.python_misfit(stderr)
-        return None if problem is None else f"returned a value that does not fit the function's type: {problem[:500]}"
-    line = traceback.splitlines()[-1][:500]
+        return None if problem is None else f"gave a value that does not fit its WIT type: {problem[:500]}"
+    line = traps.python_exception(traceback)[:500]
     hint = "; a call can import nothing: import it at the top" if line.startswith(_IMPORT_ERRORS) else ""
     return f"raised {line}{hint}"

@@ -108,7 +108,7 @@ class Engine:
     def _host_function(
         self, data: int, context: int, _type: int, arguments: int, count: int, results: int, result_count: int
     ) -> int:
-        instance = None
+        instance = slot = None
         try:
             instance = self.instances[context]
             slot = self._slots[data]
@@ -116,7 +116,7 @@ class Engine:
             instance.serve(slot, arguments, count, results, result_count)
             return 0
         except BaseException as error:
-            return self._refuse(instance, error)
+            return self._refuse(instance, error, slot)
 
     def _resource_dropped(self, data: int | None, context: int, rep: int) -> int:
         instance = None
@@ -154,7 +154,7 @@ class Engine:
 
         return write
 
-    def _refuse(self, instance: Instance | None, error: BaseException) -> int:
+    def _refuse(self, instance: Instance | None, error: BaseException, slot: HostSlot | None = None) -> int:
         if instance is not None and instance.failure is None:
-            instance.failure = error
+            instance.failure, instance.failed = error, slot
         return int(self.lib.wasmtime_error_new(OPAQUE))

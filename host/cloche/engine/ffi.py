@@ -31,6 +31,7 @@ from pathlib import Path
 from typing import Any
 
 from cloche.errors import EngineError
+from cloche.text import clean
 
 ptr = c_void_p
 """An address, as an int; None stands for NULL."""
@@ -252,15 +253,15 @@ MAX_MESSAGE_BYTES = 64 << 10
 
 
 def take_message(lib: Library, error: int) -> str:
-    """The text of an engine error, which stays owned by the caller."""
+    """The text of an engine error, which stays owned by the caller; without control characters of a guest's choice."""
     text = ByteVec()
     lib.wasmtime_error_message(error, ctypes.addressof(text))
     try:
         if text.size <= MAX_MESSAGE_BYTES:
-            return ctypes.string_at(text.data or 0, text.size).decode("utf-8", "replace") if text.size else ""
+            return clean(ctypes.string_at(text.data or 0, text.size).decode("utf-8", "replace")) if text.size else ""
         half = MAX_MESSAGE_BYTES // 2
         start, end = (ctypes.string_at((text.data or 0) + at, half) for at in (0, text.size - half))
-        return f"{start.decode('utf-8', 'replace')}\n[…]\n{end.decode('utf-8', 'replace')}"
+        return clean(f"{start.decode('utf-8', 'replace')}\n[…]\n{end.decode('utf-8', 'replace')}")
     finally:
         lib.wasm_byte_vec_delete(ctypes.addressof(text))
 

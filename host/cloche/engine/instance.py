@@ -27,8 +27,7 @@ from cloche.engine.stdio import Output
 from cloche.engine.ticker import TICK_MS
 from cloche.engine.wasi import Mount, new_wasi
 from cloche.errors import ClocheError, EngineError, GrantError, LimitError, UsageError
-from cloche.model import Err, Limits, Usage
-from cloche.values import Case
+from cloche.model import Limits, Usage
 from cloche.wit.types import Export, ResourceType
 
 Target = Callable[..., object]
@@ -156,6 +155,8 @@ class Instance:
         self.linker, self.settings = linker, settings
         self.engine = engine = linker.engine
         self.failure: BaseException | None = None
+        self.failed: HostSlot | None = None
+        """The host function that raised `failure`, if it was one."""
         self.finished = False
         self.calls = 0
         self.bytes_returned = 0
@@ -398,7 +399,7 @@ class Instance:
         """Reset the meters, hand over the fuel and arm the deadline."""
         if limits is not self._limits:
             self._adopt(limits)
-        self.failure = self._stop = None
+        self.failure = self.failed = self._stop = None
         if self._host_calls:
             self._host_fuel = self._unpaid_fuel = self._host_calls = self._host_bytes = 0
         if self.output.is_used:
@@ -521,10 +522,10 @@ class Instance:
         return probe.memory_bytes
 
     def _deny(self, slot: HostSlot) -> object:
-        name = f"{slot.interface}.{slot.function.name}"
+        name = slot.label
         self.denied[name] = self.denied.get(name, 0) + 1
         if slot.denial is not None:
-            return Err(Case(slot.denial))
+            return slot.denial.value
         raise GrantError(
             f"the plugin called {name}, but it has no grant for {slot.capability}; "
             f"ask for it in plugin.toml and allow it in the policy",
@@ -552,6 +553,7 @@ class Instance:
                 exit_status=status.value if exited else None,
                 stderr=stderr,
                 failure=failure,
+                failed=None if self.failed is None else (self.failed.capability, self.failed.label),
                 stop=self._stop,
                 memories=memories,
                 memory_bound=self.settings.bounds.memory_bytes,

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from cloche.engine.codec.function import FunctionPlan, HostPlan
@@ -17,10 +17,13 @@ from cloche.engine.engine import Engine
 from cloche.engine.ffi import ComponentFunc, ComponentInstance, take_error
 from cloche.engine.pollable import POLLABLE_OWNER
 from cloche.errors import EngineError, UsageError
-from cloche.wit.types import Case, EnumType, Export, Function, Prim, ResourceType, ResultType, VariantType
+from cloche.model import Err
+from cloche.values import Case
+from cloche.wit.types import EnumType, Export, Function, Prim, ResourceType, ResultType, VariantType
 
 # How an interface says «no» in its own words (DESIGN section 3).
 DENIED_CASES = ("denied", "access-denied", "access", "not-permitted")
+DENIED_TEXT = "not granted"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +31,7 @@ class Import:
     """One imported interface that the host defines. `name` is as the component spells it, or empty for the root.
 
     `resources` are the resource types that the interface exports, by the name they have there. A closed interface is
-    linked, but each of its functions denies.
+    linked, but each of its functions denies: with its value in `answers`, by its name there, else in its own words.
     """
 
     name: str
@@ -36,6 +39,14 @@ class Import:
     functions: tuple[Function, ...]
     resources: tuple[tuple[str, ResourceType], ...] = ()
     closed: bool = False
+    answers: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Denial:
+    """What a closed function answers, as a value to lower."""
+
+    value: object
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +59,13 @@ class HostSlot:
     function: Function
     plan: HostPlan
     closed: bool
-    denial: str | None
-    """The error case with which a closed function answers, or None when it must trap."""
+    denial: Denial | None
+    """What a closed function answers, or None when it must trap."""
+
+    @property
+    def label(self) -> str:
+        """How messages name the function."""
+        return _label(self.interface or None, self.function.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,22 +76,22 @@ class CodeFiles:
     modules: tuple[tuple[str, int], ...] = ()
 
 
-def denial_of(function: Function) -> str | None:
-    """The name of the error case that says «denied» in this function's result, or None."""
-    result = function.result
-    if not isinstance(result, ResultType):
-        return None
-    error = result.err
+def denial_of(function: Function, answers: Mapping[str, object]) -> Denial | None:
+    """What this function answers while its interface is closed: its own «denied» where its result has such a case."""
+    if function.name in answers:
+        return Denial(answers[function.name])
+    error = function.result.err if isinstance(function.result, ResultType) else None
+    payloads: Mapping[str, object] = {}
     if isinstance(error, EnumType):
-        return next((name for name in DENIED_CASES if name in error.cases), None)
-    if isinstance(error, VariantType):
-        plain = {case.name for case in error.cases if _is_plain(case)}
-        return next((name for name in DENIED_CASES if name in plain), None)
-    return None
-
-
-def _is_plain(case: Case) -> bool:
-    return case.type is None or case.type is Prim.STRING
+        payloads = dict.fromkeys(error.cases)
+    elif isinstance(error, VariantType):
+        payloads = {
+            case.name: DENIED_TEXT if case.type is Prim.STRING else None
+            for case in error.cases
+            if case.type in (None, Prim.STRING)
+        }
+    name = next((name for name in DENIED_CASES if name in payloads), None)
+    return None if name is None else Denial(Err(Case(name, payloads[name])))
 
 
 class Linker:
@@ -230,7 +246,7 @@ class Linker:
             function=function,
             plan=HostPlan(function),
             closed=item.closed,
-            denial=denial_of(function) if item.closed else None,
+            denial=denial_of(function, item.answers) if item.closed else None,
         )
         number = self.engine.register(slot)
         self._numbers.append(number)

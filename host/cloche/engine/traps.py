@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from cloche.text import clean, one_line
+
 FUEL_TEXT = "all fuel consumed by WebAssembly"
 STACK_TEXT = "call stack exhausted"
 
@@ -49,7 +51,8 @@ MEMORY_TEXT = re.compile(r"MemoryError|memory allocation of \d+ bytes failed|[Oo
 # componentize-py's runtime is Rust: after the traceback it panics.
 PANIC = re.compile(r"\nthread '.*?' .*?panicked at ")
 
-# And so it does when it cannot turn what a function returned into the WIT type; the quotes are Rust's.
+# And so it does when it cannot turn what a function returned, or handed to an import, into the WIT type; the quotes
+# are Rust's.
 MISFIT = re.compile(
     r"`Result::unwrap\(\)` on an `Err` value: PyErr \{ type: <class '(?P<type>TypeError|AttributeError|ValueError"
     r"|OverflowError)'>, value: (?P=type)\((?P<quote>[\"']?)(?P<text>.*)(?P=quote)\), traceback: None \}"
@@ -88,13 +91,20 @@ def python_traceback(stderr: str) -> str | None:
     start = stderr.rfind("Traceback (most recent call last):")
     if start < 0:
         return None
-    return PANIC.split(stderr[start:], maxsplit=1)[0].rstrip()
+    return clean(PANIC.split(stderr[start:], maxsplit=1)[0]).rstrip()
+
+
+def python_exception(traceback: str) -> str:
+    """What was raised, from a Python traceback: type and text, as far as they stand on the line that begins with it."""
+    lines = traceback.splitlines()[1:]
+    # Frames are indented; the first line that is not names the exception, and what follows it is more of its text.
+    return next((line for line in lines if line and not line[0].isspace()), lines[-1] if lines else "")
 
 
 def python_misfit(stderr: str) -> str | None:
-    """Why componentize-py's runtime could not take what a Python guest returned: `TypeError: 'int' object is …`."""
+    """Why componentize-py's runtime could not turn a Python value into its WIT type: `TypeError: 'int' object is …`."""
     found = MISFIT.search(stderr[-2000:])
-    return f"{found['type']}: {found['text']}" if found else None
+    return one_line(f"{found['type']}: {found['text']}") if found else None
 
 
 def says_out_of_memory(stderr: str) -> bool:

@@ -23,6 +23,27 @@ class Mount:
     writable: bool
 
 
+MAX_SCANNED = 10_000
+"""Most entries of a mount that are looked at for links."""
+
+
+def outward_links(mount: Mount) -> list[str]:
+    """Links in a mount that lead out of it, as paths below `/name`: a guest cannot follow them, but others would (H27).
+
+    Looks at no more than `MAX_SCANNED` entries; follows nothing. Blocks on the disk.
+    """
+    root, found, seen = os.path.realpath(mount.path), [], 0
+    for directory, folders, files in os.walk(root):
+        for name in (*folders, *files):
+            path = os.path.join(directory, name)  # noqa: PTH118 - thousands of them
+            seen += 1
+            if os.path.islink(path) and not (os.path.realpath(path) + os.sep).startswith(root + os.sep):  # noqa: PTH114
+                found.append(f"/{mount.name}/{os.path.relpath(path, root)}")
+            if seen >= MAX_SCANNED:
+                return found
+    return found
+
+
 def new_wasi(engine: Engine, context: int, mounts: tuple[Mount, ...]) -> int:
     """A `wasi_config_t*`, which `wasmtime_context_set_wasi` takes over.
 

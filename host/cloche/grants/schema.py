@@ -6,8 +6,8 @@ capability works.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 from pydantic import BaseModel, ConfigDict
 
@@ -38,6 +38,9 @@ class GrantSchema:
     manifest's parameters, `allowance` of the policy's. `intersect(request, allowance)` is pure: what both sides agree
     on. `allowance` is None when the policy does not mention the capability: then only a `default` capability may be
     granted. `interfaces` are the WIT interface ids (`ns:pkg/name@version`) that the grant opens.
+    `without_grant` gives, by the name of a function, what it answers to a plugin that imports it and was not granted
+    it, where the interface has a way to say that there is nothing; the other functions deny with an error of theirs,
+    or trap.
     """
 
     id: str
@@ -48,3 +51,4 @@ class GrantSchema:
     allowance: type[Params]
     intersect: Callable[[Params, Params], Verdict]
     default: bool = False
+    without_grant: Mapping[str, object] = field(default_factory=dict)

@@ -1,7 +1,7 @@
 """Counters, gauges and histograms fed by the event stream, bounded in number, as values or as Prometheus text.
 
 Names and labels come from the host and from granted declarations; what a running guest says never becomes either. When
-the registry is full, further series of a family are added up in one series whose labels are all `other`.
+the registry is full, further series of a family are added up in one series of the plugin `other`.
 """
 
 from __future__ import annotations
@@ -31,6 +31,10 @@ _END_OF_CALL = {EventKind.CALL, EventKind.TRAP, EventKind.LIMIT, EventKind.DENIE
 """One of these ends each call; a call that failed cost something, too."""
 
 Labels = tuple[tuple[str, str], ...]
+
+
+OVERFLOW: Labels = (("plugin", OTHER),)
+"""The labels of the one series of a family that takes what found no room."""
 
 
 @dataclass(slots=True)
@@ -143,7 +147,7 @@ class Metrics:
             plugin = labels.get("plugin", "")
             if self._total >= self._max_series or self._of_plugin.get(plugin, 0) >= self._max_of_plugin:
                 self._dropped += 1
-                key = tuple((label, OTHER) for label, _ in key)
+                key = OVERFLOW
                 series = family.series.get(key)
             else:
                 self._of_plugin[plugin] = self._of_plugin.get(plugin, 0) + 1

@@ -24,6 +24,15 @@ class Failure:
     cause: str
 
 
+@dataclass(slots=True, eq=False)
+class _Added:
+    """A sink as it was added; the same sink may be added twice."""
+
+    sink: Sink
+    times: int = 0
+    cause: str = ""
+
+
 class EventStream:
     """Itself a `Sink`: call it with an event. Never raises, and never waits for anything but its own short lock.
 
@@ -32,11 +41,10 @@ class EventStream:
     """
 
     def __init__(self, sinks: Iterable[Sink] = (), recent: int = RECENT_EVENTS) -> None:
-        self._sinks: tuple[Sink, ...] = tuple(sinks)
+        self._sinks = tuple(map(_Added, sinks))
         self._recent: deque[tuple[Event, int]] = deque()
         self._most, self._characters = recent, 0
         self._counts: Counter[EventKind] = Counter()
-        self._failures: dict[int, Failure] = {}
         self._lock = threading.Lock()
 
     def __call__(self, event: Event, /) -> None:
@@ -49,11 +57,13 @@ class EventStream:
                 self._characters -= self._recent.popleft()[1]
             self._counts[event.kind] += 1
             sinks = self._sinks
-        for sink in sinks:
+        for added in sinks:
             try:
-                sink(event)
+                added.sink(event)
             except Exception as error:  # a broken sink must not break the call that is observed
-                self._note(sink, error)
+                cause = _cause(error)
+                with self._lock:
+                    added.times, added.cause = added.times + 1, cause
 
     @property
     def has_sinks(self) -> bool:
@@ -62,13 +72,13 @@ class EventStream:
 
     def add(self, sink: Sink) -> Callable[[], None]:
         """Hand all later events to `sink` too; returns its undo, which may be called more than once."""
+        added = _Added(sink)
         with self._lock:
-            self._sinks = (*self._sinks, sink)
+            self._sinks = (*self._sinks, added)
 
         def remove() -> None:
             with self._lock:
-                self._sinks = tuple(known for known in self._sinks if known is not sink)
-                self._failures.pop(id(sink), None)
+                self._sinks = tuple(known for known in self._sinks if known is not added)
 
         return remove
 
@@ -93,15 +103,18 @@ class EventStream:
     def failures(self) -> list[Failure]:
         """The sinks that have failed."""
         with self._lock:
-            return list(self._failures.values())
+            return [Failure(_name(added.sink), added.times, added.cause) for added in self._sinks if added.times]
 
-    def _note(self, sink: Sink, error: Exception) -> None:
-        with self._lock:
-            known = self._failures.get(id(sink))
-            name = getattr(sink, "__qualname__", type(sink).__qualname__)
-            self._failures[id(sink)] = Failure(
-                name, 1 + (known.times if known else 0), f"{type(error).__name__}: {error}"
-            )
+
+def _name(sink: Sink) -> str:
+    return str(getattr(sink, "__qualname__", type(sink).__qualname__))
+
+
+def _cause(error: Exception) -> str:
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception:  # it is somebody else's class, and may fail to show itself
+        return type(error).__name__
 
 
 def _characters(value: object) -> int:

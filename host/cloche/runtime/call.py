@@ -16,7 +16,8 @@ from cloche.engine.instance import Cancellation, Control, Instance, Settings
 from cloche.engine.linker import Linker
 from cloche.engine.stacks import Place
 from cloche.engine.stdio import STREAMS
-from cloche.errors import ClocheError, UsageError
+from cloche.engine.wasi import outward_links
+from cloche.errors import CapabilityError, ClocheError, UsageError
 from cloche.lifecycle.performer import Life
 from cloche.lifecycle.states import Event
 from cloche.model import Instances, Limits, Outcome, State, Usage
@@ -33,6 +34,9 @@ CLOSE_TIMEOUT_S = 30.0
 
 MAX_CAUSE_CHARACTERS = 2000
 """Most of a backend's own error that an event keeps: it may quote what the guest handed over."""
+
+MAX_LINKS = 1000
+"""Most links out of mounts that one plugin's events tell of."""
 
 _call_ids = itertools.count(1)
 
@@ -77,6 +81,7 @@ class ComponentBackend:
             self._retire,
             self._serving_here,
         )
+        self._links: set[str] = set()
         self._closed = False
         if mode is not Instances.SINGLE:
             life.apply(Event.INITIALIZE)
@@ -283,6 +288,7 @@ class ComponentBackend:
                     "cause": repr(failure),
                 }
                 self._services.emit(EventKind.BACKEND_ERROR, data, capability=None, call_id=instance.call_id)
+            self._report_links()
             with self._life_lock:
                 if self._mode is Instances.SINGLE and self._life.state in {State.INITIALIZED, State.ACTIVE}:
                     self._life.apply(Event.CRASH)
@@ -316,7 +322,17 @@ class ComponentBackend:
             "cause": f"{error.__cause__!r:.{MAX_CAUSE_CHARACTERS}}" if error.__cause__ is not None else None,
         }
         call_id = None if instance is None else instance.call_id
-        self._services.emit(kind, data, capability=None, call_id=call_id)
+        capability = error.capability if isinstance(error, CapabilityError) else None
+        self._services.emit(kind, data, capability=capability, call_id=call_id)
+
+    def _report_links(self) -> None:
+        """Report, once each, the links that lead out of a mount which the plugin may write to."""
+        for mount in self._settings.mounts:
+            for link in outward_links(mount) if mount.writable else ():
+                if link not in self._links and len(self._links) < MAX_LINKS:
+                    self._links.add(link)
+                    data = {"text": "a link in a writable mount leads out of it", "untrusted": {"path": link}}
+                    self._services.emit(EventKind.WARNING, data, capability="wasi:filesystem", call_id=None)
 
     def _report_output(self, instance: Instance) -> None:
         """Report what the guest wrote and which closed imports it hit since this was last asked."""

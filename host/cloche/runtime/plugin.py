@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from cloche.contract.report import Report
+from cloche.contract.versions import newest
 from cloche.errors import UsageError
 from cloche.grants.decide import GrantSet
 from cloche.manifest.value import Manifest
@@ -148,6 +149,9 @@ class Plugin:
     def __contains__(self, interface: str) -> bool:
         return self._find(interface) is not None
 
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.interfaces())
+
     def __getitem__(self, interface: str) -> ExtensionPoint:
         found = self._find(interface)
         if found is None:
@@ -185,5 +189,5 @@ class Plugin:
         wanted = InterfaceId.parse(interface)
         if wanted is None or wanted.version is not None:
             return None
-        matching = [name for name in self._points if name.partition("@")[0] == interface]
-        return self._points[max(matching)] if matching else None
+        found = newest(name for name in self._points if name.partition("@")[0] == interface)
+        return None if found is None else self._points[found]

@@ -117,7 +117,8 @@ class InstanceServices(Sequence[Target]):
         opened = self._open.get(capability_id)
         if opened is None:
             opened = self._open[capability_id] = self._services.open(capability_id, self._instance)
-            self._instance.closers.extend(host.close for host in opened.values())
+            distinct = {id(host): host for host in opened.values()}  # one object may serve several interfaces
+            self._instance.closers.extend(host.close for host in distinct.values())
         return host_function(opened[interface_id], slot.function, capability_id)
 
 

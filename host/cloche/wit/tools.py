@@ -13,6 +13,7 @@ from cloche.confine.child import ChildOutcome, ChildResult, run_confined
 from cloche.confine.limits import ChildLimits
 from cloche.errors import ContractError, EngineError
 from cloche.model import MIB
+from cloche.text import clean
 from cloche.wit.document import MAX_DOCUMENT_BYTES
 from cloche.wit.resolve import Package, resolve_component, resolve_package
 from cloche.wit.types import Interface, World
@@ -148,8 +149,7 @@ def package_worlds(wit: Path) -> tuple[World, ...]:
 def _said(result: ChildResult) -> str:
     """The tool's own message: it quotes names out of the file, so nothing unprintable gets through."""
     text = result.stderr.decode("utf-8", "replace").strip().removeprefix("error: ")
-    clean = "".join(char if char.isprintable() or char == "\n" else "\ufffd" for char in text)
-    return clean[:_MESSAGE_CHARS] or f"wasm-tools ended with status {result.status}"
+    return clean(text)[:_MESSAGE_CHARS] or f"wasm-tools ended with status {result.status}"
 
 
 def _broken_bound(result: ChildResult) -> str:

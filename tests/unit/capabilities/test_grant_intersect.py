@@ -17,7 +17,7 @@ from cloche.capabilities.keyvalue.grant import SCHEMA as KEYVALUE
 from cloche.capabilities.keyvalue.grant import KeyValueAllowance, KeyValueRequest
 from cloche.capabilities.logging.grant import SCHEMA as LOGGING
 from cloche.capabilities.logging.grant import Level, LoggingParams
-from cloche.capabilities.telemetry.grant import MAX_SERIES, TelemetryAllowance, TelemetryRequest
+from cloche.capabilities.telemetry.grant import EVENTS_PER_SECOND, MAX_SERIES, TelemetryAllowance, TelemetryRequest
 from cloche.capabilities.telemetry.grant import SCHEMA as TELEMETRY
 from cloche.grants.schema import GrantSchema
 
@@ -103,16 +103,26 @@ def test_data_takes_the_weaker(asked: Access, asked_bytes: Any, allowed: Access,
 
 @given(names, st.none() | names, st.integers(0, 50), maybe)
 def test_telemetry_takes_what_both_name(asked: list[str], allowed: list[str] | None, rate: int, max_rate: Any) -> None:
-    """Granted instruments are asked for and allowed, exactly as declared; rates at most both."""
+    """Granted instruments are asked for and allowed, exactly as declared; rates at most both, or the usual ones."""
     request = TelemetryRequest.model_validate(
         {"instruments": {name: {"kind": "counter"} for name in asked}, "events-per-second": rate}
     )
-    allowance = TelemetryAllowance(instruments=None if allowed is None else tuple(allowed), events_per_second=max_rate)
+    said = {} if max_rate is None else {"events-per-second": max_rate}
+    allowance = TelemetryAllowance.model_validate({"instruments": None if allowed is None else tuple(allowed), **said})
     granted = TELEMETRY.intersect(request, allowance).granted
     assert isinstance(granted, TelemetryRequest)
     assert set(granted.instruments) == set(asked) & set(asked if allowed is None else allowed)
     assert all(granted.instruments[name] == request.instruments[name] for name in granted.instruments)
-    assert within(granted.events_per_second, rate, max_rate)
+    assert within(granted.events_per_second, rate, EVENTS_PER_SECOND if max_rate is None else max_rate)
+
+
+def test_telemetry_rates_are_the_operators() -> None:
+    """Without a word on rates in the policy, a plugin gets the usual ones however much it asks for."""
+    request = TelemetryRequest.model_validate({"values-per-second": 10**9, "events-per-second": 10**9})
+    verdict = TELEMETRY.intersect(request, TelemetryAllowance())
+    assert isinstance(verdict.granted, TelemetryRequest)
+    assert (verdict.granted.values_per_second, verdict.granted.events_per_second) == (1000, 20)
+    assert "at most 1000 values and 20 events per second" in verdict.reason
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from cloche.cli.errors import document, report, unexpected
-from cloche.cli.render import clean, one_line
 from cloche.errors import CODES, ClocheError, ContractError, GuestError, GuestTrap, LimitError
 from cloche.model import Usage
 from cloche.remedies import REMEDIES
+from cloche.text import clean, one_line
 
 ERRORS_PAGE = (Path(__file__).parents[3] / "docs" / "errors.md").read_text(encoding="utf-8")
 

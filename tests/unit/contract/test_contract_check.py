@@ -230,14 +230,14 @@ def test_the_engine_provides_wasi(name: str) -> None:
         ("wasi:clocks/wall-clock", Disposition.CLOSED),
         ("wasi:random/random", Disposition.CLOSED),
         ("wasi:cli/stdout", Disposition.ENGINE),
-        ("wasi:cli/environment", Disposition.CLOSED),
-        ("wasi:cli/exit", Disposition.CLOSED),
+        ("wasi:cli/environment", Disposition.ENGINE),
+        ("wasi:cli/exit", Disposition.ENGINE),
         ("wasi:filesystem/types", Disposition.ENGINE),
         ("wasi:sockets/tcp", Disposition.ENGINE),
     ],
 )
 def test_wasi_without_a_grant(name: str, disposition: Disposition) -> None:
-    """Without a grant clocks, randomness and stdio are closed; files and sockets are linked over nothing."""
+    """Without a grant clocks and randomness are closed; command line, files and sockets are linked over nothing."""
     report = check(importing(interface(f"{name}@0.2.9", function("f"))))
     assert report.imports[0].disposition is disposition
     assert report.errors == ()

@@ -11,6 +11,7 @@ from cloche.contract.versions import (
     is_provided_by,
     is_requirement,
     is_same_track,
+    newest,
     parse_version,
     revision,
     satisfies,
@@ -134,3 +135,21 @@ def test_any_text_is_answered(version: str, requirement: str) -> None:
     is_provided_by(version, requirement)
     satisfies(version, requirement)
     satisfies("1.2.3", requirement)
+
+
+@pytest.mark.parametrize(
+    ("ids", "expected"),
+    [
+        ((), None),
+        (("a:b/c",), "a:b/c"),
+        (("a:b/c", "a:b/c@0.0.1"), "a:b/c@0.0.1"),
+        (("a:b/c@0.9.0", "a:b/c@0.10.0"), "a:b/c@0.10.0"),
+        (("a:b/c@10.0.0", "a:b/c@9.0.0"), "a:b/c@10.0.0"),
+        (("a:b/c@1.0.0", "a:b/c@1.0.0-rc.1"), "a:b/c@1.0.0"),
+        (("a:b/c@1.0.0-rc.1", "a:b/c@0.9.0"), "a:b/c@1.0.0-rc.1"),
+    ],
+)
+def test_the_newest_of_several_ids(ids: tuple[str, ...], expected: str | None) -> None:
+    """Versions are compared as numbers, not as text."""
+    assert newest(ids) == expected
+    assert newest(reversed(ids)) == expected

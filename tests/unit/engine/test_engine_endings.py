@@ -28,9 +28,14 @@ MISFIT = (
         ),
         (
             MISFIT,
-            "the guest returned a value that does not fit the function's type: "
+            "the guest gave a value that does not fit its WIT type: "
             "TypeError: 'int' object is not an instance of 'str'",
         ),
+        (
+            TRACEBACK + "app.ValidationError: 1 problem\nname\n  missing [type=missing]\n",
+            "the guest raised app.ValidationError: 1 problem",
+        ),
+        (TRACEBACK + "ValueError: \x1b[2J\u202eboom\n", r"the guest raised ValueError: \x1b[2J\x202eboom"),
         (MISFIT.replace("TypeError", "Odd"), "the guest trapped: wasm `unreachable` instruction executed"),
     ],
 )
@@ -51,4 +56,5 @@ def test_the_last_words_of_a_python_guest(stderr: str, words: str) -> None:
         )
     )
     assert isinstance(error, GuestTrap)
+    assert all(char.isprintable() or char == "\n" for char in str(error))
     assert str(error).splitlines()[0] == f"a:b/c.f: {words}"

@@ -34,6 +34,31 @@ def test_a_sink_can_be_removed() -> None:
     assert len(seen) == 1
 
 
+def test_a_sink_added_twice_is_removed_once() -> None:
+    """Each undo ends its own addition."""
+    seen: list[Event] = []
+    stream = EventStream()
+    stream.add(seen.append)
+    stream.add(seen.append)()
+    stream(event())
+    assert len(seen) == 1
+
+
+def test_an_exception_that_cannot_be_shown_stays_inside() -> None:
+    """A sink's exception whose text cannot be made is counted like any other."""
+
+    class OddError(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError
+
+    def broken(_: Event) -> None:
+        raise OddError
+
+    stream = EventStream([broken])
+    stream(event())
+    assert [(failure.times, failure.cause) for failure in stream.failures()] == [(1, "OddError")]
+
+
 def test_a_failing_sink_harms_nobody() -> None:
     """The event reaches the others, the caller sees nothing, and the failure is counted."""
     seen: list[Event] = []

@@ -112,8 +112,17 @@ def test_a_full_registry_adds_up_the_rest(kind: str) -> None:
         metrics(metric("x", kind, 1, labels={"n": str(number)}, buckets=(1.0,)))
     assert metrics.series_count == 10
     assert len(metrics.snapshot()[next(name for name in metrics.snapshot() if name.endswith(("x", "x_total")))]) <= 11
-    assert 'n="other",plugin="other"' in metrics.prometheus()
+    assert '{plugin="other"' in metrics.prometheus()
     assert metrics.prometheus().splitlines()[-1] == "cloche_metrics_overflow_total 91"
+
+
+def test_overflow_is_one_series_whatever_the_labels_are_called() -> None:
+    """Label names that differ from value to value make no series beyond the bound and the one for the rest."""
+    metrics = Metrics(max_series=3)
+    for number in range(1000):
+        metrics(metric("x", "counter", 1, labels={f"n{number}": "1"}))
+    (family,) = [series for name, series in metrics.snapshot().items() if name.endswith("x_total")]
+    assert len(family) <= 4
 
 
 def test_one_plugin_cannot_fill_the_registry() -> None:

@@ -12,6 +12,7 @@ from pydantic import model_validator
 
 from cloche.capabilities.params import CapabilityParams, Names, common, named
 from cloche.grants.schema import GrantSchema, Params, Verdict
+from cloche.model import Ok
 
 INTERFACE = "wasi:config/store@0.2.0-rc.1"
 
@@ -59,4 +60,5 @@ SCHEMA = GrantSchema(
     allowance=ConfigAllowance,
     intersect=intersect,
     default=True,
+    without_grant={"get": Ok(None), "get-all": Ok(())},  # a key that is not granted looks like one without a value
 )

@@ -64,4 +64,5 @@ SCHEMA = GrantSchema(
     allowance=LoggingParams,
     intersect=intersect,
     default=True,
+    without_grant={"log": None},  # a message may always be left out
 )

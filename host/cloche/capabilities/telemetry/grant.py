@@ -12,13 +12,17 @@ from typing import Annotated, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from cloche.capabilities.params import CapabilityParams, Count, Names, common, lower, named
+from cloche.capabilities.params import CapabilityParams, Count, Names, common, named
 from cloche.grants.schema import GrantSchema, Params, Verdict
+from cloche.model import Err
+from cloche.values import Case
 
 INTERFACE = "cloche:host/telemetry@1.0.0"
 
 MAX_INSTRUMENTS = 64
 """Most instruments of one plugin."""
+VALUES_PER_SECOND, EVENTS_PER_SECOND = 1000, 20
+"""What a plugin gets unless it asks for less or the policy says more."""
 MAX_LABELS = 8
 """Most labels of one instrument."""
 MAX_LABEL_VALUES = 64
@@ -87,8 +91,8 @@ class TelemetryRequest(CapabilityParams):
     """What a plugin may record: instruments by name, and values and events per second. Also the grant."""
 
     instruments: Annotated[dict[KebabName, Instrument], Field(max_length=MAX_INSTRUMENTS)] = Field(default_factory=dict)
-    values_per_second: Count = 1000
-    events_per_second: Count = 20
+    values_per_second: Count = VALUES_PER_SECOND
+    events_per_second: Count = EVENTS_PER_SECOND
 
     @model_validator(mode="after")
     def _ensure_series(self) -> Self:
@@ -99,11 +103,11 @@ class TelemetryRequest(CapabilityParams):
 
 
 class TelemetryAllowance(CapabilityParams):
-    """What the operator allows: instruments by name (None: all that are asked for), and rates (None: as asked)."""
+    """What the operator allows: instruments by name (None: all that are asked for), and rates."""
 
     instruments: Names | None = None
-    values_per_second: Count | None = None
-    events_per_second: Count | None = None
+    values_per_second: Count = VALUES_PER_SECOND
+    events_per_second: Count = EVENTS_PER_SECOND
 
 
 def intersect(request: Params, allowance: Params) -> Verdict:
@@ -113,11 +117,14 @@ def intersect(request: Params, allowance: Params) -> Verdict:
     names, refused = common(request.instruments, allowance.instruments)
     granted = TelemetryRequest(
         instruments={name: request.instruments[name] for name in names},
-        values_per_second=lower(request.values_per_second, allowance.values_per_second) or 0,
-        events_per_second=lower(request.events_per_second, allowance.events_per_second) or 0,
+        values_per_second=min(request.values_per_second, allowance.values_per_second),
+        events_per_second=min(request.events_per_second, allowance.events_per_second),
     )
-    reason = f"instruments {named(names)}" if names else "events only, no instruments"
-    return Verdict(granted, reason + (f"; not allowed: {named(refused)}" if refused else ""))
+    parts = [f"instruments {named(names)}" if names else "events only, no instruments"]
+    parts.append(f"at most {granted.values_per_second} values and {granted.events_per_second} events per second")
+    if refused:
+        parts.append(f"not allowed: {named(refused)}")
+    return Verdict(granted, "; ".join(parts))
 
 
 SCHEMA = GrantSchema(
@@ -128,4 +135,5 @@ SCHEMA = GrantSchema(
     request=TelemetryRequest,
     allowance=TelemetryAllowance,
     intersect=intersect,
+    without_grant=dict.fromkeys(("count", "gauge", "observe", "event"), Err(Case("undeclared"))),
 )
