@@ -129,7 +129,9 @@ def test_a_capability_whose_wit_fails_is_named() -> None:
 DENIED_WIT = """package test:denied@1.0.0;
 interface door {
   variant error { busy, denied(string) }
+  enum no { busy, not-permitted }
   open: func() -> result<u32, error>;
+  knock: func() -> result<u32, no>;
 }
 """
 DENIED_WAT = """
@@ -137,28 +139,38 @@ DENIED_WAT = """
   (import "test:denied/door@1.0.0" (instance $door
     (type $e (variant (case "busy") (case "denied" string)))
     (export "error" (type $error (eq $e)))
-    (export "open" (func (result (result u32 (error $error)))))))
+    (export "open" (func (result (result u32 (error $error)))))
+    (type $n (enum "busy" "not-permitted"))
+    (export "no" (type $no (eq $n)))
+    (export "knock" (func (result (result u32 (error $no)))))))
   (core module $memory (memory (export "memory") 1)
     (func (export "realloc") (param i32 i32 i32 i32) (result i32) (i32.const 512)))
   (core instance $mem (instantiate $memory))
   (alias core export $mem "memory" (core memory $m))
   (alias core export $mem "realloc" (core func $r))
   (core func $open (canon lower (func $door "open") (memory $m) (realloc $r)))
+  (core func $knock (canon lower (func $door "knock") (memory $m) (realloc $r)))
   (core module $module
     (import "m" "memory" (memory 1))
     (import "h" "open" (func $open (param i32)))
+    (import "h" "knock" (func $knock (param i32)))
+    (func (export "beat") (result i32)
+      (call $knock (i32.const 16))
+      (i32.add (i32.mul (i32.load8_u (i32.const 16)) (i32.const 1000)) (i32.load8_u (i32.const 20))))
     (func (export "ask") (result i32)
       (call $open (i32.const 16))
       (i32.add (i32.mul (i32.load8_u (i32.const 16)) (i32.const 1000))
         (i32.add (i32.mul (i32.load8_u (i32.const 20)) (i32.const 100)) (i32.load (i32.const 28))))))
   (core instance $i (instantiate $module
-    (with "m" (instance (export "memory" (memory $m)))) (with "h" (instance (export "open" (func $open))))))
+    (with "m" (instance (export "memory" (memory $m)))) (with "h" (instance
+    (export "open" (func $open)) (export "knock" (func $knock))))))
+  (func (export "beat") (result u32) (canon lift (core func $i "beat")))
   (func (export "ask") (result u32) (canon lift (core func $i "ask"))))
 """
 
 
-def test_a_denial_may_carry_text(tmp_path: Path) -> None:
-    """A closed function whose «denied» takes a text answers with one, and the plugin goes on."""
+def test_a_denial_is_an_enum_case_or_carries_text(tmp_path: Path) -> None:
+    """A closed function answers with its own «denied», be it an enum's or one that takes a text; the plugin goes on."""
     (tmp_path / "wit").mkdir()
     (tmp_path / "wit" / "door.wit").write_text(DENIED_WIT)
 
@@ -177,4 +189,6 @@ def test_a_denial_may_carry_text(tmp_path: Path) -> None:
             return tmp_path / "wit"
 
     with open_host(capabilities=[Door()]) as host:
-        assert load(host, tmp_path / "p", DENIED_WAT)[""].ask() == 1000 + 100 + len("not granted")
+        point = load(host, tmp_path / "p", DENIED_WAT)[""]
+        assert point.ask() == 1000 + 100 + len("not granted")
+        assert point.beat() == 1000 + 1

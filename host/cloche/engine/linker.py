@@ -81,17 +81,16 @@ def denial_of(function: Function, answers: Mapping[str, object]) -> Denial | Non
     if function.name in answers:
         return Denial(answers[function.name])
     error = function.result.err if isinstance(function.result, ResultType) else None
-    payloads: Mapping[str, object] = {}
+    words: Mapping[str, object] = {}
     if isinstance(error, EnumType):
-        payloads = dict.fromkeys(error.cases)
+        words = {name: name for name in error.cases}
     elif isinstance(error, VariantType):
-        payloads = {
-            case.name: DENIED_TEXT if case.type is Prim.STRING else None
+        words = {
+            case.name: Case(case.name, DENIED_TEXT if case.type is Prim.STRING else None)
             for case in error.cases
             if case.type in (None, Prim.STRING)
         }
-    name = next((name for name in DENIED_CASES if name in payloads), None)
-    return None if name is None else Denial(Err(Case(name, payloads[name])))
+    return next((Denial(Err(words[name])) for name in DENIED_CASES if name in words), None)
 
 
 class Linker:
