@@ -7,6 +7,7 @@ import platform
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from cloche.capabilities.api import Capability
 from cloche.catalog import Catalog, build_catalog, installed_capabilities, interface_named
 from cloche.config import Settings as HostSettings
 from cloche.config import ensure_private_directory, read_secret
-from cloche.engine.code import CodeStore
+from cloche.engine.code import CodeStore, NativeCode
 from cloche.engine.compile import Progress, ProgressSink
 from cloche.engine.engine import Engine
 from cloche.engine.instance import Settings, StoreBounds
@@ -144,7 +145,7 @@ class Host:
             backends.append(backend)
             found[interface.id] = ExtensionPoint(backend, interface, interface.id)
         facts = Facts(PluginId(plugin_id), version, Tier.BUILTIN, Digest(""))
-        return self._keep(Plugin(facts, found, backends))
+        return self._keep(Plugin(facts, found, backends, self._forget))
 
     def plugin(self, plugin_id: str) -> Plugin:
         """A loaded plugin. Raises: UsageError (`usage.not-found`)."""
@@ -165,11 +166,7 @@ class Host:
 
     def unload(self, plugin_id: str) -> None:
         """Stop a plugin and forget it. Blocks for its running calls. Raises: UsageError (`usage.not-found`)."""
-        plugin = self.plugin(plugin_id)
-        plugin.ensure_outside()
-        with self._lock:
-            self._plugins.pop(plugin_id, None)
-        plugin.close()
+        self.plugin(plugin_id).close()
 
     # -- looking without loading -------------------------------------------------------------------------------------
 
@@ -208,15 +205,14 @@ class Host:
         """Stop every plugin, then the engines. Blocks for running calls. Idempotent.
 
         Raises: UsageError (`usage.re-entry`) from inside a host call of one of the plugins; nothing is closed then.
+        What a Ctrl-C cuts short is finished by closing once more.
         """
-        for plugin in self.plugins():
+        plugins = self.plugins()
+        for plugin in plugins:
             plugin.ensure_outside()
         with self._lock:
-            if self._closed:
-                return
             self._closed = True
-            plugins, self._plugins = list(self._plugins.values()), {}
-            engines, self._engines = list(self._engines.values()), {}
+            engines = list(self._engines.values())
         with contextlib.ExitStack() as steps:  # each is taken, whatever comes of the ones before (a Ctrl-C, say)
             steps.callback(self._interrupts.close)
             for engine, code in engines:
@@ -226,8 +222,8 @@ class Host:
                 steps.callback(plugin.close)
 
     def _close_engine(self, engine: Engine) -> None:
-        if not engine.close():
-            text = f"{len(engine.instances)} instances were still busy when the host was closed; they are not freed"
+        if not engine.close() and engine.instances:
+            text = f"{len(engine.instances)} instances were still busy when the host was closed; they are freed later"
             self._emit(EventKind.WARNING, {"text": text})
 
     def __enter__(self) -> Host:
@@ -236,11 +232,40 @@ class Host:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def __del__(self) -> None:
+        """Free what a host holds that nobody closed; no hook of a plugin is called then."""
+        if getattr(self, "_closed", True) or sys.is_finalizing():
+            return
+        self._closed = True
+        for engine, code in self._engines.values():
+            for instance in list(engine.instances.values()):
+                instance.close()
+            code.close()
+            engine.abandon()
+        self._interrupts.close()
+        warnings.warn("a cloche.Host was not closed; use `with` or call close()", ResourceWarning, stacklevel=1)
+
     # -- how a plugin is loaded --------------------------------------------------------------------------------------
 
     def _load(self, artifact: Artifact, trust: Trusted | None, progress: ProgressSink | None) -> Plugin:
         manifest = artifact.manifest
         life = Life(lambda before, event, after: self._report_state(manifest, before, event, after))
+        with contextlib.ExitStack() as undo:
+            undo.callback(lambda: None if life.state is State.STOPPED else life.apply(LifeEvent.FAIL))
+            plugin = self._load_as(artifact, trust, progress, life, undo)
+            undo.pop_all()
+        return plugin
+
+    def _load_as(
+        self,
+        artifact: Artifact,
+        trust: Trusted | None,
+        progress: ProgressSink | None,
+        life: Life,
+        undo: contextlib.ExitStack,
+    ) -> Plugin:
+        """Load it; `undo` takes back what was done when this raises."""
+        manifest = artifact.manifest
         ensure_requirements(manifest, VERSION, sys.platform, platform.machine())
         tier = self.tier_of(artifact, trust)
         life.apply(LifeEvent.VERIFY)
@@ -251,17 +276,13 @@ class Host:
         plan = memory_plan(candidate.survey, candidate.grants.limits.memory_bytes)
         limits = candidate.grants.limits
         profile = Profile(self._metering, stack_step(limits.stack_bytes))
+        services = self._services(candidate, tier)
         engine, code = self._engine(profile)
         digest = digest_of(candidate.runnable)
-        linker, whole = self._link(candidate, engine, code, digest, progress)
-
-        def newer() -> Linker | None:
-            nonlocal whole
-            if whole or digest not in self._compiled_whole:
-                return None
-            newer_linker, whole = self._link(candidate, engine, code, digest, None)
-            return newer_linker
-
+        with self._native(candidate, code, digest, progress) as native:
+            linker = self._link(candidate, engine, native)
+            is_whole = native.whole
+        undo.callback(linker.close)
         life.apply(LifeEvent.LOAD)
         settings = Settings(
             plugin=manifest.id,
@@ -278,34 +299,46 @@ class Host:
             engine,
             linker,
             settings,
-            self._services(candidate, tier),
+            services,
             candidate.grants.instances,
             _hooks(candidate),
             granted_settings(candidate.grants),
             life,
             exports,
             self.events,
-            newer,
+            (lambda: None) if is_whole else lambda: self._linked_anew(candidate, engine, code, digest),
         )
+        undo.callback(backend.close)
         facts = Facts(
             manifest.id, manifest.version, tier.tier, artifact.digest, manifest, candidate.grants, candidate.report
         )
         points = {name or "": ExtensionPoint(backend, interface, name) for name, interface in exports}
-        try:
-            return self._keep(Plugin(facts, points, [backend]))
-        except BaseException:
-            backend.close()
-            raise
+        return self._keep(Plugin(facts, points, [backend], self._forget))
 
-    def _link(
-        self, candidate: Candidate, engine: Engine, code: CodeStore, digest: Digest, progress: ProgressSink | None
-    ) -> tuple[Linker, bool]:
-        """A linker over the component's native code, and whether that is compiled as a whole."""
+    def _link(self, candidate: Candidate, engine: Engine, native: NativeCode) -> Linker:
+        files = CodeFiles(native.component_fd, native.modules)
+        return Linker(engine, files, host_imports(candidate.report, self.catalog.schemas), wasi=True)
+
+    def _linked_anew(self, candidate: Candidate, engine: Engine, code: CodeStore, digest: Digest) -> Linker | None:
+        """A linker over code that the background compiled whole meanwhile, once; never compiles, never fails a call."""
+        if digest not in self._compiled_whole:
+            return None
+        self._compiled_whole.discard(digest)
         try:
-            with code.native(candidate.runnable, digest, progress) as native:
-                files = CodeFiles(native.component_fd, native.modules)
-                imports = host_imports(candidate.report, self.catalog.schemas)
-                return Linker(engine, files, imports, wasi=True), native.whole
+            native = code.cached_whole(digest)
+            if native is None:  # thrown out of the cache since; what there is goes on serving
+                return None
+            with native:
+                return self._link(candidate, engine, native)
+        except ClocheError as error:
+            self._emit(EventKind.WARNING, {"text": f"code stays in parts: {error.message}"}, candidate.grants.plugin)
+            return None
+
+    @staticmethod
+    def _native(candidate: Candidate, code: CodeStore, digest: Digest, progress: ProgressSink | None) -> NativeCode:
+        """The component's native code, whole or in parts. Raises: as `CodeStore.native`."""
+        try:
+            return code.native(candidate.runnable, digest, progress)
         except ClocheError as error:
             if error.code != "engine.compile" or not candidate.survey.may_cross_memories:
                 raise
@@ -371,6 +404,12 @@ class Host:
 
         return build
 
+    def _forget(self, plugin: Plugin) -> None:
+        """A plugin is closed: its id is free again."""
+        with self._lock:
+            if self._plugins.get(plugin.id) is plugin:
+                del self._plugins[plugin.id]
+
     def _keep(self, plugin: Plugin) -> Plugin:
         with self._lock:
             self._ensure_open()
@@ -393,7 +432,7 @@ class Host:
             self._emit(EventKind.WARNING, {"text": str(finding)}, plugin)
 
     def _code_event(self, kind: EventKind, data: Mapping[str, object]) -> None:
-        if kind is EventKind.COMPILE and data.get("background"):
+        if kind is EventKind.COMPILE and data.get("background") and data.get("kept"):
             self._compiled_whole.add(str(data["digest"]))
         self._emit(kind, data)
 

@@ -190,6 +190,28 @@ class Usage(NamedTuple):
     gpu_work: int = 0
     instance_calls: int = 0
 
+    def __add__(self, later: Usage) -> Usage:  # type: ignore[override]  # a tuple of figures, not a sequence to extend
+        """Both together: sums, but the peak of the later reading, and the later count of the instance's calls."""
+
+        def total(one: int | None, other: int | None) -> int | None:
+            return None if one is None and other is None else (one or 0) + (other or 0)
+
+        return Usage(
+            guest_fuel=total(self.guest_fuel, later.guest_fuel),
+            host_fuel=total(self.host_fuel, later.host_fuel),
+            wall_ms=self.wall_ms + later.wall_ms,
+            cpu_ms=self.cpu_ms + later.cpu_ms,
+            peak_memory=max(
+                (found for found in (self.peak_memory, later.peak_memory) if found is not None), default=None
+            ),
+            host_calls=self.host_calls + later.host_calls,
+            bytes_in=self.bytes_in + later.bytes_in,
+            bytes_out=self.bytes_out + later.bytes_out,
+            gpu_memory_peak=max(self.gpu_memory_peak, later.gpu_memory_peak),
+            gpu_work=self.gpu_work + later.gpu_work,
+            instance_calls=later.instance_calls,
+        )
+
     @property
     def fuel(self) -> int | None:
         """Guest and host fuel together: what the limit is on."""

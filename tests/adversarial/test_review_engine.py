@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 from pathlib import Path
 
 import pytest
 
 from cloche.artifact import digest_of
 from cloche.engine.ffi import MAX_MESSAGE_BYTES
+from cloche.engine.stacks import this_thread
 from cloche.errors import CapabilityError, GuestError, GuestTrap, UsageError
 from cloche.runtime.call import MAX_CAUSE_CHARACTERS, ComponentBackend
 from support.wat_plugins import events, load, open_host
@@ -76,17 +76,19 @@ def test_an_instance_over_an_older_linker_is_still_known(tmp_path: Path) -> None
         plugin = load(host, tmp_path, unreachable_under(["f"]), instances="pooled")
         backend = plugin[""]._backend
         assert isinstance(backend, ComponentBackend)
-        instance = backend.pool.acquire(1000)
-        newer, _ = host._link(
-            host.inspect(tmp_path), backend._engine, host.code, digest_of(host.inspect(tmp_path).runnable), None
-        )
+        instance = backend.pool.acquire(backend.limits)
+        candidate = host.inspect(tmp_path)
+        with host.code.native(candidate.runnable, digest_of(candidate.runnable)) as native:
+            newer = host._link(candidate, backend._engine, native)
         backend._newer = iter([newer, None]).__next__
-        assert backend._current_linker() is newer
-        assert backend._current_linker() is newer
-        instance.serving_thread = threading.get_ident()
+        for _ in range(2):
+            linker, _ = backend._borrow_linker()
+            assert linker is newer
+            backend._return_linker(linker)
+        instance.serving = this_thread()
         with pytest.raises(UsageError, match="cannot be closed by a host function"):
             backend.close()
-        instance.serving_thread = None
+        instance.serving = None
         backend.pool.release(instance)
 
 

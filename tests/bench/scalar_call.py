@@ -31,7 +31,7 @@ INTERFACE = "cloche:noop/scalar"
 def raw_call(plugin: cloche.Plugin) -> tuple[Callable[[], object], Callable[[], None]]:
     """The engine's C call on an instance of the plugin, with its arguments lowered once."""
     backend: Any = plugin._backends[0]
-    instance = backend.pool.acquire(1000)
+    instance = backend.pool.acquire(backend.limits)
     export = plugin[INTERFACE].add._export
     callee = instance.callee(export)
     lib = instance._lib

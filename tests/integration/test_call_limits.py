@@ -179,7 +179,7 @@ def test_a_full_queue_refuses_and_a_wait_ends_at_its_deadline(gated: Gate, gate:
     outcome: list[str] = []
     waiter = threading.Thread(target=lambda: outcome.append(code_of(point.many.options(deadline=1.5), 1)))
     waiter.start()
-    while not backend.pool._waiting:  # type: ignore[attr-defined]
+    while not backend.pool._line:  # type: ignore[attr-defined]
         pass
     assert code_of(point.many, 1) == "limit.queue"
     waiter.join(60)
@@ -199,7 +199,7 @@ def test_a_single_plugin_that_keeps_failing_is_quarantined(gated: Gate) -> None:
     for _ in range(2):
         assert code_of(point.many, 1) == "limit.restarts"
         assert state_of(plugin) is State.QUARANTINED
-    point._backend.reset()  # type: ignore[attr-defined]
+    plugin.reset()
     assert point.many(1) == 1
     assert state_of(plugin) is State.ACTIVE
 

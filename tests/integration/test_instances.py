@@ -179,7 +179,7 @@ def test_a_hook_that_refuses_fails_the_call(gate: Gate, side: GateHost, tmp_path
         plugin[""].next()
     assert refused.value.code == "limit.restarts"
     assert plugin.state is State.QUARANTINED
-    plugin[""]._backend.reset()  # type: ignore[attr-defined]
+    plugin.reset()
     hooks.refused = set()
     assert plugin[""].next() == 1
 
@@ -212,11 +212,10 @@ def test_a_stop_that_fails_does_not_keep_the_plugin(gate: Gate, side: GateHost, 
 def test_health_is_the_plugins_own_word(gate: Gate, side: GateHost, tmp_path: Path) -> None:
     """`health` answers with the status that the plugin gives, and None where it exports no lifecycle."""
     hooks = Hooks(side)
-    backend = life(gate, tmp_path / "p", "single").plugin("acme/life")[""]._backend
-    status = backend.health()  # type: ignore[attr-defined]
-    assert status.case == "ok"
+    assert life(gate, tmp_path / "p", "single").plugin("acme/life").health().case == "ok"
     assert hooks.said == [0, 100, 300]
-    assert gate.load()._backend.health() is None  # type: ignore[attr-defined]
+    gate.load()
+    assert gate.plugin.health() is None
 
 
 def test_a_single_plugin_cannot_be_entered_again(gate: Gate, side: GateHost) -> None:
@@ -301,7 +300,7 @@ def test_closing_waits_for_running_calls(gate: Gate, side: GateHost) -> None:
     side.entered.wait(30)
     closing = threading.Thread(target=stop)
     closing.start()
-    while not point._backend._closed:  # type: ignore[attr-defined]
+    while not point._backend.pool._closed:  # type: ignore[attr-defined]
         time.sleep(0.001)
     with pytest.raises(UsageError) as refused:
         point.next()

@@ -93,8 +93,7 @@ def test_each_trap_is_named(
     trap: str | None,
 ) -> None:
     """A trap gives its class, code and kind, what the call has cost, one event, and a working next call."""
-    backend = basics._backend
-    backend.reset()  # type: ignore[attr-defined]
+    basics._backend.reset()
     before = len(host.events.recent())
     with pytest.raises(kind) as caught:
         basics[function].options(**options)(*arguments)

@@ -143,6 +143,13 @@ class CodeStore:
         self._emit(EventKind.CACHE, facts)
         return code
 
+    def cached_whole(self, digest: Digest) -> NativeCode | None:
+        """Verified native code of the whole component from the cache, or None; never compiles. Blocks on the disk."""
+        started = time.monotonic()
+        found = self._cache.load(self._key(digest, CodeKind.COMPONENT))
+        wall_ms = (time.monotonic() - started) * 1000
+        return None if found is None else NativeCode(found, (), compiled=0, wall_ms=wall_ms)
+
     def forget(self, digest: Digest) -> None:
         """Remove the code of one component, as when the engine does not load what verified; shared modules stay."""
         for kind in (CodeKind.COMPONENT, _SPLIT):
@@ -280,18 +287,21 @@ class CodeStore:
                     cancelled=cancelled,
                 )
             job.compiled += 1
+            wall_ms = round((time.monotonic() - started) * 1000, 1)
+            kept = self._cache.store(key, found)
+            job.is_kept = kept and job.is_kept
             self._emit(
                 EventKind.COMPILE,
                 {
                     "digest": digest,
                     "kind": kind.value,
-                    "wall_ms": round((time.monotonic() - started) * 1000, 1),
+                    "wall_ms": wall_ms,
                     "wasm_bytes": len(data),
                     "native_bytes": os.fstat(found).st_size,
                     "background": nice > 0,
+                    "kept": kept,
                 },
             )
-            job.is_kept = self._cache.store(key, found) and job.is_kept
         return found
 
     def _compile_whole(self, digest: Digest, component: bytes, cancelled: Callable[[], bool]) -> None:

@@ -8,7 +8,6 @@ The callback table is ours and grows only under a lock (H45).
 from __future__ import annotations
 
 import ctypes
-import os
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -19,22 +18,20 @@ from cloche.engine.interrupts import Interrupts
 from cloche.engine.pollable import learn_pollable
 from cloche.engine.profile import Profile, new_engine
 from cloche.engine.selfcheck import two_borrows_work
-from cloche.engine.stacks import GuestThreads
+from cloche.engine.stacks import HEADROOM_BYTES
 from cloche.engine.ticker import Ticker
+from cloche.errors import UsageError
 
 if TYPE_CHECKING:
     from cloche.engine.instance import Instance
-    from cloche.engine.linker import HostSlot
+    from cloche.engine.linker import HostSlot, Linker
 
 OPAQUE = b"the host ended this call"
 """All that a guest's backtrace may ever say about a failure in the host."""
 
-OWN_THREADS = max(4, 2 * (os.cpu_count() or 1))
-"""Threads for callers whose own stack is too small, and for asyncio."""
-
 
 class Engine:
-    """Shared by all instances of one profile. Thread-safe. `close()` only after every linker is closed.
+    """Shared by all instances of one profile. Thread-safe. The C engine lives until the last linker is closed.
 
     Raises: EngineError (`engine.unsupported`) when the library cannot be used.
     """
@@ -47,16 +44,19 @@ class Engine:
         self.takes_two_borrows = two_borrows_work(lib, engine)
         """Whether host functions may take two borrowed resources; tried at start where the version is not known."""
         self.interrupts = interrupts
-        increment = lib.wasmtime_engine_increment_epoch
+        increment = lib.increment_epoch
         self.ticker = Ticker(lambda: increment(engine))
-        self.threads = GuestThreads(profile.stack_bytes, OWN_THREADS)
+        self.stack_needed = profile.stack_bytes + HEADROOM_BYTES
+        """What must be left of a thread's stack for one more guest, in bytes."""
         self.instances: dict[int, Instance] = {}
         """Live instances by the address of their store's context."""
         self._lock = threading.Lock()
         self._slots: list[HostSlot | None] = [None]
         self._free: list[int] = []
-        self._closed = False
+        self._linkers: set[Linker] = set()
+        self._closed = self._deleted = False
         self._pollable = 0
+        self._new_error = lib.wasmtime_error_new
         # Kept for as long as the engine: the C side holds their addresses.
         self.host_function = ffi.HostFunction(self._host_function)
         self.resource_dropped = ffi.ResourceDestructor(self._resource_dropped)
@@ -88,18 +88,40 @@ class Engine:
                 self._pollable = learn_pollable(self.lib, self.pointer)
             return self._pollable
 
-    def close(self) -> bool:
-        """Stop the ticker and the threads and delete the engine; False, and nothing is freed, while instances live.
+    def adopt(self, linker: Linker) -> None:
+        """Know a linker that begins to use the engine. Raises: UsageError (`usage.closed`) after `close`."""
+        with self._lock:
+            if self._closed:
+                raise UsageError("the host is closed", code="usage.closed")
+            self._linkers.add(linker)
 
-        Idempotent.
+    def release(self, linker: Linker) -> None:
+        """Forget a linker that is closed, with all instances made from it; one that is not known is no matter."""
+        with self._lock:
+            self._linkers.discard(linker)
+        self._delete_if_unused()
+
+    def abandon(self) -> None:
+        """Close what nobody refers to any more, and the engine with it."""
+        for linker in list(self._linkers):
+            linker.close()
+        self.close()
+
+    def close(self) -> bool:
+        """Refuse new linkers; stop the ticker and delete the engine as soon as none is left. Idempotent.
+
+        Returns: whether that is so now; else the last linker's end does it.
         """
-        if self._closed:
-            return True
-        if self.instances:
-            return False
-        self._closed = True
+        with self._lock:
+            self._closed = True
+        return self._delete_if_unused()
+
+    def _delete_if_unused(self) -> bool:
+        with self._lock:
+            if self._deleted or not self._closed or self._linkers:
+                return self._deleted
+            self._deleted = True
         self.ticker.stop()
-        self.threads.close()
         if self._pollable:
             self.lib.wasmtime_component_resource_type_delete(self._pollable)
         self.lib.wasm_engine_delete(self.pointer)
@@ -108,6 +130,7 @@ class Engine:
     def _host_function(
         self, data: int, context: int, _type: int, arguments: int, count: int, results: int, result_count: int
     ) -> int:
+        # Nothing of Python's is called while an exception is handled here: near the recursion limit it would raise.
         instance = slot = None
         try:
             instance = self.instances[context]
@@ -116,16 +139,20 @@ class Engine:
             instance.serve(slot, arguments, count, results, result_count)
             return 0
         except BaseException as error:
-            return self._refuse(instance, error, slot)
+            if instance is not None and instance.failure is None:
+                instance.failure, instance.failed = error, slot
+            return self._new_error(OPAQUE)  # type: ignore[no-any-return]
 
     def _resource_dropped(self, data: int | None, context: int, rep: int) -> int:
         instance = None
         try:
             instance = self.instances[context]
-            instance.bridge.host_dropped(data or 0, rep)
+            instance.dropped(data or 0, rep)
             return 0
         except BaseException as error:
-            return self._refuse(instance, error)
+            if instance is not None and instance.failure is None:
+                instance.failure = error
+            return self._new_error(OPAQUE)  # type: ignore[no-any-return]
 
     def _epoch_reached(self, context: int, _data: int | None, ticks: Any, kind: Any) -> int:
         instance = None
@@ -133,12 +160,14 @@ class Engine:
             instance = self.instances[context]
             more = instance.ticks_until_stop()
             if more <= 0:
-                return int(self.lib.wasmtime_error_new(OPAQUE))
+                return self._new_error(OPAQUE)  # type: ignore[no-any-return]
             ticks[0] = more
             kind[0] = 0
             return 0
         except BaseException as error:
-            return self._refuse(instance, error)
+            if instance is not None and instance.failure is None:
+                instance.failure = error
+            return self._new_error(OPAQUE)  # type: ignore[no-any-return]
 
     def _writer(self, stream: int) -> Callable[[int | None, int, int], int]:
         instances = self.instances
@@ -153,8 +182,3 @@ class Engine:
             return size
 
         return write
-
-    def _refuse(self, instance: Instance | None, error: BaseException, slot: HostSlot | None = None) -> int:
-        if instance is not None and instance.failure is None:
-            instance.failure, instance.failed = error, slot
-        return int(self.lib.wasmtime_error_new(OPAQUE))

@@ -198,7 +198,7 @@ class Library:
     Raises: EngineError (`engine.unsupported`) when the package or a function is missing.
     """
 
-    __slots__ = ("handle", "path", "version", *PROTOTYPES)
+    __slots__ = ("handle", "increment_epoch", "path", "version", *PROTOTYPES)
 
     def __init__(self, path: Path, version: str) -> None:
         self.path, self.version = path, version
@@ -208,6 +208,9 @@ class Library:
                 function = getattr(self.handle, name)
                 function.restype, function.argtypes = result, arguments
                 object.__setattr__(self, name, function)
+            # Too short to give the interpreter's lock away for: a hundred in a row would wait for it a hundred times.
+            self.increment_epoch = ctypes.PyDLL(str(path), handle=self.handle._handle).wasmtime_engine_increment_epoch
+            self.increment_epoch.restype, self.increment_epoch.argtypes = PROTOTYPES["wasmtime_engine_increment_epoch"]
         except (OSError, AttributeError) as error:
             raise EngineError(
                 f"the engine library of wasmtime {version} cannot be used: {error}; install wasmtime 49.0.0",

@@ -12,7 +12,6 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from threading import get_ident
 from time import perf_counter_ns, thread_time_ns
 from typing import Any, Protocol
 
@@ -21,8 +20,9 @@ from cloche.engine.codec.function import CallBuffer
 from cloche.engine.codec.handles import ResourceBridge
 from cloche.engine.ffi import VAL_BYTES, ComponentFunc, take_error
 from cloche.engine.linker import HostSlot, Linker, RejectedError
-from cloche.engine.mapping import close_and_measure
+from cloche.engine.mapping import close_and_measure, close_unmeasured, making_memories
 from cloche.engine.pricing import BYTE_FUEL, HOST_CALL_FUEL
+from cloche.engine.stacks import ThisThread, this_thread
 from cloche.engine.stdio import Output
 from cloche.engine.ticker import TICK_MS
 from cloche.engine.wasi import Mount, new_wasi
@@ -46,6 +46,9 @@ SHORT_NS = 1_000_000
 
 UNREAD = -1
 """Stands for a processor time that was not read when the call began."""
+
+FULL_SHARE = 0.9
+"""A guest that grew to this share of its memory limit may have met allocations that failed, and be broken (H10)."""
 
 PROBE_MASK = 15
 PROBE_AFTER_FUEL = 50_000
@@ -140,9 +143,10 @@ class Probe:
 
 
 class Instance:
-    """A live instance. One call at a time, from any thread whose stack suffices (`Engine.threads`).
+    """A live instance. One call at a time, from any thread whose stack suffices (`Engine.stack_needed`).
 
-    Made inside its limits: start functions run with the whole fuel and deadline of one call. Raises what a call raises.
+    Made inside `limits` (by default those of `settings`): start functions run with the fuel and deadline of one call.
+    Raises what a call raises.
     """
 
     def __init__(
@@ -151,7 +155,9 @@ class Instance:
         settings: Settings,
         targets: Callable[[Instance], Sequence[Target]],
         control: Cancellation | None = None,
+        limits: Limits | None = None,
     ) -> None:
+        limits = limits or settings.limits
         self.linker, self.settings = linker, settings
         self.engine = engine = linker.engine
         self.failure: BaseException | None = None
@@ -165,7 +171,7 @@ class Instance:
         """Run once when the instance ends, after its store is gone."""
         self.unclosed: list[BaseException] = []
         """What failed while host objects were closed, for whoever retires the instance to report."""
-        self.output = Output(settings.limits.output_bytes)
+        self.output = Output(limits.output_bytes)
         self.call_id: int | None = None
         self._lib = lib = engine.lib
         self._lock = threading.Lock()
@@ -174,14 +180,18 @@ class Instance:
         self._deadline_ns = 0
         self._armed_tick = 0
         self._ticker = engine.ticker
-        self._adopt(settings.limits)
+        self._adopt(limits)
         self._host_fuel = self._unpaid_fuel = self._host_calls = self._host_bytes = 0
-        self.serving_thread: int | None = None
-        """The thread on which the guest waits for a host function now; None while it does not."""
+        self.serving: ThisThread | None = None
+        """The thread on which the guest waits for host code now; None while it does not."""
+        self.first_cost: Usage | None = None
+        """What making it cost where that belongs to its one call (`charge_first_call`)."""
+        self._spent_fuel = self._spent_ns = 0
         self._callees: dict[Export, Callee] = {}
         self._probe: Probe | None = None
         self._probe_name = settings.probe
         self._memory: int | None = None
+        self._first_memory = 0
         self._func_call, self._get_fuel = lib.wasmtime_component_func_call, lib.wasmtime_context_get_fuel
         self._set_fuel = lib.wasmtime_context_set_fuel
         self._left = ctypes.c_uint64()
@@ -212,15 +222,17 @@ class Instance:
             if self._has_epochs:
                 lib.wasmtime_store_epoch_deadline_callback(self._store, engine.epoch_reached, None, None)
             self.targets: Sequence[Target] = targets(self)
-            self._begin(settings.limits, settings.limits.fuel, wall)
-            with self._entered(control):
+            self._begin(limits, limits.fuel, wall)
+            with self._entered(control), making_memories():
                 self._instance = linker.instantiate(self.context)
         except RejectedError as rejected:
-            usage = self._usage(settings.limits.fuel, wall, cpu, 0)
+            usage = self._usage(limits.fuel, wall, cpu, 0)
             raise self._explain(rejected.error, "instantiate", usage, is_new=True) from None
         except BaseException:
             self._delete()
             raise
+        self.made = self._usage(limits.fuel, wall, cpu, 0)
+        """What making it cost: its start functions."""
 
     def callee(self, export: Export) -> Callee:
         """The exported function, looked up once per instance. Raises: UsageError (`usage.not-found`)."""
@@ -254,14 +266,15 @@ class Instance:
             buffer.lower(args, bridge, limits.payload_bytes)
             # Reading a thread's processor time is a system call: only functions that were slow before pay for it.
             wall, cpu = perf_counter_ns(), thread_time_ns() if callee.is_long else UNREAD
-            budget = limits.fuel - buffer.bytes_in * BYTE_FUEL
+            budget = limits.fuel - self._spent_fuel - buffer.bytes_in * BYTE_FUEL
             if budget < 0:
                 buffer.withdraw()
                 self._host_fuel = self._host_calls = 0
                 failed = endings.over_fuel(limits, self.settings.plugin)
-                failed.usage = Usage(0, limits.fuel - budget, bytes_in=buffer.bytes_in, instance_calls=self.calls)
+                fuel = buffer.bytes_in * BYTE_FUEL
+                failed.usage = Usage(0, fuel, bytes_in=buffer.bytes_in, instance_calls=self.calls)
                 raise failed
-            self._begin(limits, budget, wall)
+            self._begin(limits, budget, wall - self._spent_ns)
             try:
                 outer = None if control is None else self._enter(control)
             except BaseException:
@@ -310,7 +323,11 @@ class Instance:
                 0, 0, calls,
             )  # fmt: skip
             usage = tuple.__new__(Usage, fields)
-            if guest_fuel is not None and host_fuel is not None and guest_fuel + host_fuel > limits.fuel:
+            if (
+                guest_fuel is not None
+                and host_fuel is not None
+                and guest_fuel + host_fuel + self._spent_fuel > limits.fuel
+            ):
                 failed = endings.over_fuel(limits, self.settings.plugin)
                 failed.usage = usage
                 self._delete()
@@ -320,6 +337,17 @@ class Instance:
             self._lock.release()
             if self._close_wanted:
                 self.close()
+
+    @property
+    def has_filled_up(self) -> bool:
+        """Whether its memories grew until hardly anything was left of the limit, as far as they were read."""
+        memory = self._memory or 0
+        return memory > self._first_memory and memory >= FULL_SHARE * self.settings.limits.memory_bytes
+
+    def charge_first_call(self, spent: Usage) -> None:
+        """Count what making and initializing it cost against the limits of its one call, as that call's own."""
+        self.first_cost = spent
+        self._spent_fuel, self._spent_ns = spent.fuel or 0, int(spent.wall_ms * 1e6)
 
     def interrupt(self) -> None:
         """Stop the call in progress as soon as the guest reaches a loop or a function. Any thread; returns at once.
@@ -361,11 +389,14 @@ class Instance:
         if slot.closed:
             value = self._deny(slot)
         else:
-            outer, self.serving_thread = self.serving_thread, get_ident()
+            outer, here, needed = self.serving, this_thread(), self.engine.stack_needed
+            self.serving = here
+            here.room_bytes -= needed
             try:
                 value = self.targets[slot.position](*values)
             finally:
-                self.serving_thread = outer
+                here.room_bytes += needed
+                self.serving = outer
         if result_count:
             try:
                 size_out = slot.plan.lower(value, results, self.bridge, room - size_in)
@@ -380,6 +411,11 @@ class Instance:
             self._charge(size_out * BYTE_FUEL)
         if self._stop is not None:
             raise endings.stopped(self._stop, self._limits, self.settings.plugin)
+
+    def dropped(self, type_id: int, rep: int) -> None:
+        """The guest dropped a handle of a host resource. Called by the engine's callback only."""
+        with self._serving():
+            self.bridge.host_dropped(type_id, rep)
 
     def ticks_until_stop(self) -> int:
         """For the epoch callback: how long the guest may go on before it must be asked again; 0 stops it."""
@@ -457,6 +493,18 @@ class Instance:
             if control is not None:
                 control.attach(outer)
 
+    @contextmanager
+    def _serving(self) -> Iterator[None]:
+        """While host code runs that may call the plugin back: with a stack that has less room for guests."""
+        outer, here, needed = self.serving, this_thread(), self.engine.stack_needed
+        self.serving = here
+        here.room_bytes -= needed
+        try:
+            yield
+        finally:
+            here.room_bytes += needed
+            self.serving = outer
+
     def _payable_bytes(self, room: int) -> int:
         """How many bytes of arguments the guest can pay for with what it has left, at most `room`."""
         if not self._counts_fuel:
@@ -499,10 +547,10 @@ class Instance:
 
     def _cpu_ms(self, begun_ns: int, elapsed_ns: int) -> float:
         """Processor time since `begun_ns`; where that was not read, at most since this thread was last looked at."""
-        now, thread = thread_time_ns(), self.engine.threads.local
+        now, here = thread_time_ns(), this_thread()
         if begun_ns == UNREAD:
-            begun_ns = max(getattr(thread, "cpu_ns", 0), now - elapsed_ns)
-        thread.cpu_ns = now
+            begun_ns = max(here.cpu_ns, now - elapsed_ns)
+        here.cpu_ns = now
         return (now - begun_ns) / 1e6
 
     def _read_memory(self) -> int | None:
@@ -519,7 +567,9 @@ class Instance:
             self._lib.wasmtime_error_delete(error)
             self._delete()
             return None
-        return probe.memory_bytes
+        found = probe.memory_bytes
+        self._first_memory = self._first_memory or found
+        return found
 
     def _deny(self, slot: HostSlot) -> object:
         name = slot.label
@@ -581,16 +631,18 @@ class Instance:
         # Before the store goes: a store made on another thread may get the same address the moment it is gone.
         self.engine.instances.pop(self.context, None)
         failures = self.unclosed
-        failures += self.bridge.close()
+        with self._serving():
+            failures += self.bridge.close()
         if measure:
             memories = close_and_measure(lambda: self._lib.wasmtime_store_delete(store))
         else:
-            self._lib.wasmtime_store_delete(store)
-        for closer in self.closers:
-            try:
-                closer()
-            except BaseException as error:
-                failures.append(error)
+            close_unmeasured(lambda: self._lib.wasmtime_store_delete(store))
+        with self._serving():
+            for closer in self.closers:
+                try:
+                    closer()
+                except BaseException as error:
+                    failures.append(error)
         for failure in failures:
             if not isinstance(failure, Exception):
                 raise failure

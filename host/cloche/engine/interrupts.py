@@ -4,6 +4,9 @@ Python runs a signal's handler only between bytecodes of the main thread: never 
 of the next host callback, where a raised KeyboardInterrupt would crash the engine (H15). So while a call is in progress
 on the main thread our handler only takes a note; a watcher thread, woken through the wake-up descriptor, stops the
 guest by its epoch; and the call raises after it has cleaned up.
+
+Other signals' handlers are not ours to hold back, and they may raise, too (an alarm's time-out, say). While there is
+one the guest runs on another thread, where Python runs no handler; `is_quiet` answers that for each call.
 """
 
 from __future__ import annotations
@@ -17,7 +20,21 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any, Protocol
 
+from cloche.engine.forks import after_fork
+
 Handler = Callable[[int, FrameType | None], Any]
+
+# The public function makes an enum of each answer, which takes ten times as long as the answer.
+_handler_of: Callable[[int], object] = getattr(signal.getsignal, "__wrapped__", signal.getsignal)
+
+_RAISING = tuple(
+    int(getattr(signal, name))
+    for name in (
+        "SIGINT", "SIGALRM", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGCHLD", "SIGQUIT", "SIGPROF", "SIGVTALRM"
+    )
+    if hasattr(signal, name)
+)  # fmt: skip
+"""Signals whose handlers are looked at before each call on the main thread: those that programs raise from."""
 
 
 class Interruptible(Protocol):
@@ -44,11 +61,27 @@ class Interrupts:
         """Held while a signal's byte is read and acted upon. Reentrant, because our handler may run anywhere."""
         self._pipe: tuple[int, int] | None = None
         self._watcher: threading.Thread | None = None
+        self._quiet: tuple[object, ...] = ()
+        """The handlers that were found to be harmless, so that the same ones need no second look."""
+        after_fork(self, Interrupts._begin_anew)
 
     def attach(self, running: Interruptible | None) -> Interruptible | None:
         """Name what a Ctrl-C stops; returns what it was before."""
         before, self._running = self._running, running
+        if self.cancelled:  # the watcher may be about to stop what was named: it must not stop what comes after
+            with self._lock:
+                pass
         return before
+
+    def is_quiet(self) -> bool:
+        """Whether no signal handler of somebody else's could raise on the main thread now. For the main thread only."""
+        handlers = tuple(map(_handler_of, _RAISING))
+        if handlers == self._quiet:
+            return True
+        if any(callable(handler) and not _is_ours(handler) for handler in handlers):
+            return False
+        self._quiet = handlers
+        return True
 
     def install(self) -> None:
         """Take over SIGINT if this is the main thread and a Python handler is in place. Idempotent."""
@@ -62,14 +95,10 @@ class Interrupts:
         outer, self.held = self.held, True
         signal.signal(signal.SIGINT, self._handle)
         try:
-            read, write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-            self._old_fd = signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+            self._old_fd = self._listen()
             # A copy, because whoever was there before us may close the descriptor, and its number then means another
             # file.
             self._forward_fd = os.dup(self._old_fd) if self._old_fd >= 0 else -1
-            self._pipe = (read, write)
-            self._watcher = threading.Thread(target=self._watch, args=(read,), name="cloche-interrupts", daemon=True)
-            self._watcher.start()
         finally:
             self.held = outer
         if self.cancelled and not outer:
@@ -88,6 +117,7 @@ class Interrupts:
         os.write(write, b"\0")
         if self._watcher is not None:
             self._watcher.join()
+            self._watcher = None  # still held: a Ctrl-C while a thread object is freed would be lost
         for descriptor in (read, write, self._forward_fd):
             if descriptor >= 0:
                 os.close(descriptor)
@@ -107,6 +137,24 @@ class Interrupts:
         self.cancelled = False
         if self._previous is not None:
             self._previous(signal.SIGINT, None)
+
+    def _listen(self) -> int:
+        """Have signals' numbers written to a pipe of ours that a watcher reads; the descriptor that got them before."""
+        read, write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        before = signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+        self._pipe = (read, write)
+        self._watcher = threading.Thread(target=self._watch, args=(read,), name="cloche-interrupts", daemon=True)
+        self._watcher.start()
+        return before
+
+    def _begin_anew(self) -> None:
+        """In a forked child: its signals must not reach the parent's pipe, and it needs a watcher of its own."""
+        self._lock, self._running = threading.RLock(), None
+        if self._pipe is not None:
+            inherited = self._pipe
+            self._listen()
+            for descriptor in inherited:
+                os.close(descriptor)
 
     def _previous_alive(self) -> Handler | None:
         """The handler before us; past those of hosts that were closed before this one."""
@@ -150,6 +198,10 @@ class Interrupts:
                     running = self._running
                     if running is not None:
                         running.interrupt()
+
+
+def _is_ours(handler: object) -> bool:
+    return isinstance(getattr(handler, "__self__", None), Interrupts)
 
 
 def _is_same_file(left: int, right: int) -> bool:

@@ -96,7 +96,8 @@ def denial_of(function: Function, answers: Mapping[str, object]) -> Denial | Non
 class Linker:
     """Linked native code of one plugin. Thread-safe; `close()` once no instance is alive.
 
-    Raises: EngineError (`engine.cache` when the native code does not load, `engine.instantiate` when linking fails).
+    Raises: UsageError (`usage.closed`) when the host is closed; EngineError (`engine.cache` when the native code does
+        not load, `engine.instantiate` when linking fails).
     """
 
     def __init__(self, engine: Engine, code: CodeFiles, imports: Sequence[Import], *, wasi: bool) -> None:
@@ -108,9 +109,10 @@ class Linker:
         self._exports: dict[tuple[str | None, str], int] = {}
         self._plans: dict[Export, FunctionPlan] = {}
         lib = engine.lib
-        self.component = 0
-        self.pointer = lib.wasmtime_component_linker_new(engine.pointer)
+        self.component = self.pointer = 0
+        engine.adopt(self)
         try:
+            self.pointer = lib.wasmtime_component_linker_new(engine.pointer)
             self.component = self._load(lib.wasmtime_component_deserialize_file, code.component)
             lib.wasmtime_component_linker_allow_shadowing(self.pointer, True)
             if wasi:
@@ -188,6 +190,7 @@ class Linker:
         self._modules.clear()
         self.engine.unregister(self._numbers)
         self._numbers = []
+        self.engine.release(self)
 
     def _load(self, deserialize: Callable[..., int | None], descriptor: int) -> int:
         """Map sealed native code. The descriptor's content was authenticated by the cache (H24, H25)."""

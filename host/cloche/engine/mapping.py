@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 _MAPS = Path("/proc/self/maps")
@@ -19,21 +20,52 @@ RESERVATION_BYTES = 1 << 32
 """A linear memory is an accessible run at the start of a reservation at least this long."""
 
 _closing = threading.Lock()
-"""One close is watched at a time, so that what disappears belongs to one instance."""
+"""One store is closed at a time while one is watched, so that what disappears belongs to one instance."""
+
+
+class _Census:
+    """Instances of this process that are being made, and how many began to be."""
+
+    def __init__(self) -> None:
+        self.lock, self.begun, self.inside = threading.Lock(), 0, 0
+
+
+_census = _Census()
+
+
+@contextmanager
+def making_memories() -> Iterator[None]:
+    """While an instance is made: its memories may come to lie where those of a closed one just were."""
+    with _census.lock:
+        _census.begun += 1
+        _census.inside += 1
+    try:
+        yield
+    finally:
+        with _census.lock:
+            _census.inside -= 1
+
+
+def close_unmeasured(close: Callable[[], None]) -> None:
+    """Run `close`, which deletes a store."""
+    with _closing:
+        close()
 
 
 def close_and_measure(close: Callable[[], None]) -> tuple[int, ...] | None:
     """Run `close` (which deletes a store) and return the sizes of the memories that it gave back, in bytes, or None.
 
-    None also when memory of another store disappeared at the same moment, because then nobody knows whose is whose.
+    None also when nothing disappeared while another instance was made, which may have taken the place.
     """
     with _closing:
+        begun, inside = _census.begun, _census.inside
         before = _memories()
         close()
         after = _memories()
     if before is None or after is None:
         return None
-    return tuple(size for base, size in before.items() if base not in after)
+    found = tuple(size for base, size in before.items() if base not in after)
+    return found if found or (not inside and begun == _census.begun) else None
 
 
 def _memories() -> dict[int, int] | None:

@@ -1,7 +1,8 @@
-"""Threads that are fit to run a guest, and the stack of the thread that asks.
+"""Threads that are fit to run a guest, and how much of its stack a thread still has for one.
 
 Source: HAZARDS H12: a guest on a stack smaller than the wasm stack plus 512 KiB kills the process. A guest runs on its
-caller's thread when that stack is large enough, else on one of ours.
+caller's thread when what is left of that stack is large enough, else on one of ours. Each guest that waits in a host
+function has the whole of its wasm stack set aside, because the engine grants it to every store anew.
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from enum import IntEnum
 from typing import Any, TypeVar
 
+from cloche.engine.forks import after_fork
+from cloche.errors import UsageError
 from cloche.model import KIB, MIB
 
 T = TypeVar("T")
@@ -53,36 +55,56 @@ def thread_stack_bytes() -> int:
     return int(size_out.value)
 
 
-class Place(IntEnum):
-    """What a thread is to a guest: too small a stack, good enough, or good enough and the main thread."""
+class ThisThread:
+    """What is known of one thread: the stack that is left on it for guests, and what it is.
 
-    TOO_SMALL = 0
-    FITS = 1
-    MAIN = 2
+    `cpu_ns` is its processor time when somebody last looked.
+    """
+
+    __slots__ = ("cpu_ns", "is_main", "is_ours", "room_bytes")
+
+    def __init__(self, *, is_ours: bool = False) -> None:
+        self.room_bytes = thread_stack_bytes()
+        self.is_main = threading.current_thread() is threading.main_thread()
+        self.is_ours = is_ours
+        self.cpu_ns = 0
+
+
+_threads = threading.local()
+
+
+def this_thread() -> ThisThread:
+    """The calling thread, measured when it is first seen."""
+    try:
+        return _threads.here  # type: ignore[no-any-return]
+    except AttributeError:
+        here = _threads.here = ThisThread()
+        return here
+
+
+def _mark_ours() -> None:
+    _threads.here = ThisThread(is_ours=True)
 
 
 class GuestThreads:
-    """Runs calls on threads with a known stack; says whether the calling thread will do."""
+    """Threads with a large stack, made when they are first needed; `name` is what they are called."""
 
-    def __init__(self, wasm_stack_bytes: int, threads: int) -> None:
-        self._needed = wasm_stack_bytes + HEADROOM_BYTES
-        self.local = threading.local()
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="cloche-guest", initializer=self._mark)
-        self._spawn = threading.Lock()
-
-    def _mark(self) -> None:
-        self.local.place = Place.FITS
-
-    def place(self) -> Place:
-        """Where the calling thread stands; measured once per thread. `local.place` is the same once it is there."""
-        fits = thread_stack_bytes() >= self._needed
-        is_main = threading.current_thread() is threading.main_thread()
-        found = self.local.place = (Place.MAIN if is_main else Place.FITS) if fits else Place.TOO_SMALL
-        return found
+    def __init__(self, name: str, most: int) -> None:
+        self._name, self._most = name, most
+        self._pool: ThreadPoolExecutor | None = None
+        self._lock = threading.Lock()
+        self._closed = False
+        after_fork(self, GuestThreads._begin_anew)
 
     def submit(self, function: Callable[..., T], *args: Any) -> Future[T]:
-        """Run `function(*args)` on one of our threads."""
-        with self._spawn:  # the stack size is a setting of the whole process: set it only while a thread is made
+        """Run `function(*args)` on one of our threads. Raises: UsageError (`usage.closed`) after `close`."""
+        with self._lock:  # the stack size is a setting of the whole process: set it only while a thread is made
+            if self._closed:
+                raise UsageError(f"{self._name} is closed", code="usage.closed")
+            if self._pool is None:
+                self._pool = ThreadPoolExecutor(
+                    self._most, thread_name_prefix=f"cloche-{self._name}", initializer=_mark_ours
+                )
             before = threading.stack_size(OWN_STACK_BYTES)
             try:
                 return self._pool.submit(function, *args)
@@ -91,6 +113,22 @@ class GuestThreads:
                 if threading.stack_size() == OWN_STACK_BYTES:
                     threading.stack_size(before)
 
-    def close(self) -> None:
-        """Wait for running calls and end the threads."""
-        self._pool.shutdown(wait=True)
+    def close(self, *, wait: bool = True) -> None:
+        """End the threads, each after what it runs; with `wait` only return then. Idempotent."""
+        with self._lock:
+            self._closed = True
+            pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.shutdown(wait=wait, cancel_futures=True)
+
+    def _begin_anew(self) -> None:
+        """In a forked child, where none of the threads are."""
+        self._lock, self._pool = threading.Lock(), None
+
+
+def _forget_threads() -> None:
+    """In a forked child the thread that forked is the main one, whatever it was before."""
+    _threads.__dict__.clear()
+
+
+after_fork(_threads, lambda _: _forget_threads())

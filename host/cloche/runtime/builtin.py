@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from time import perf_counter_ns, thread_time_ns
-from typing import Any
+from typing import Any, TypeVar
 
 from cloche.engine.instance import Cancellation
-from cloche.errors import UsageError
-from cloche.model import Limits, Outcome, State, Usage
+from cloche.engine.stacks import GuestThreads
+from cloche.errors import LimitError, UsageError
+from cloche.model import Limits, State, Usage
 from cloche.runtime.services import host_function
 from cloche.wit.types import Export
+
+T = TypeVar("T")
+
+THREADS = 32
+"""Threads for awaited calls of one object, which may be waiting for something itself."""
 
 
 class BuiltinBackend:
@@ -27,6 +33,7 @@ class BuiltinBackend:
         self.state = State.ACTIVE
         self._calls = 0
         self._lock = threading.Lock()
+        self._threads = GuestThreads(name, THREADS)
 
     def invoke(
         self, export: Export, args: Sequence[object], limits: Limits, control: Cancellation | None
@@ -42,9 +49,22 @@ class BuiltinBackend:
             wall_ms=(perf_counter_ns() - wall) / 1e6, cpu_ms=(thread_time_ns() - cpu) / 1e6, instance_calls=self._calls
         )
 
-    def submit(self, call: Callable[[], Outcome[Any]]) -> asyncio.Future[Outcome[Any]]:
-        """Run `call` on a thread of the event loop's pool."""
-        return asyncio.get_running_loop().run_in_executor(None, call)
+    def submit(self, work: Callable[..., T], *args: Any) -> Future[T]:
+        """Run `work(*args)` on a thread of its own pool. Raises: UsageError (`usage.closed`)."""
+        return self._threads.submit(work, *args)
+
+    def late_error(self, deadline_ms: int) -> LimitError:
+        """What a call fails with that could not begin before its deadline."""
+        return LimitError(
+            f"no thread for {self._name} came free within {deadline_ms} ms", code="limit.deadline", plugin=self._name
+        )
+
+    def health(self) -> object:
+        """A Python object says nothing about itself."""
+        return None
+
+    def reset(self) -> None:
+        """Nothing to reset: it is never quarantined."""
 
     def ensure_outside(self) -> None:
         """Nothing to ensure: a Python object may be closed by itself."""
@@ -55,6 +75,7 @@ class BuiltinBackend:
             if self.state is State.STOPPED:
                 return
             self.state = State.STOPPED
+        self._threads.close(wait=False)
         close = getattr(self._subject, "close", None)
         if callable(close):
             close()

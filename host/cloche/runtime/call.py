@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import wait
+from concurrent.futures import Future, wait
+from contextlib import ExitStack
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
+from cloche.engine.codec.handles import GuestResource
 from cloche.engine.engine import Engine
-from cloche.engine.instance import Cancellation, Control, Instance, Settings
+from cloche.engine.instance import Cancellation, Control, Instance, Settings, Target
 from cloche.engine.linker import Linker
-from cloche.engine.stacks import Place
+from cloche.engine.stacks import GuestThreads, ThisThread, this_thread
 from cloche.engine.stdio import STREAMS
 from cloche.engine.wasi import outward_links
-from cloche.errors import CapabilityError, ClocheError, UsageError
+from cloche.errors import CapabilityError, ClocheError, LimitError, UsageError
 from cloche.lifecycle.performer import Life
 from cloche.lifecycle.states import Event
-from cloche.model import Instances, Limits, Outcome, State, Usage
+from cloche.model import Instances, Limits, State, Usage
 from cloche.observe.events import EventKind
 from cloche.observe.stream import EventStream
 from cloche.runtime.hooks import Hooks
@@ -40,7 +41,7 @@ MAX_LINKS = 1000
 
 _call_ids = itertools.count(1)
 
-_FITS, _TOO_SMALL = Place.FITS, Place.TOO_SMALL  # members of an enum cost a look-up each time
+T = TypeVar("T")
 
 
 class ComponentBackend:
@@ -63,12 +64,13 @@ class ComponentBackend:
         classes = handle_classes(self, settings.limits, exports)
         settings = replace(settings, guest_classes=classes)
         self._engine, self._linker, self._settings = engine, linker, settings
-        self._threads, self._interrupts = engine.threads, engine.interrupts
+        self._stack_needed, self._interrupts = engine.stack_needed, engine.interrupts
         self._stream, self._newer = stream, newer
-        self._old_linkers: list[Linker] = []
+        self._uses: dict[Linker, int] = {linker: 0}
+        """Instances of each linker that is not closed; all but the newest are closed with their last one."""
         self._has_handles = bool(classes)
         self._carriers: dict[Export, tuple[int, ...]] = {}
-        self._life_lock, self._linker_lock = threading.Lock(), threading.Lock()
+        self._life_lock, self._linker_lock, self._closing = threading.Lock(), threading.Lock(), threading.RLock()
         self._services, self._mode, self._hooks, self._config, self._life = services, mode, hooks, config, life
         self._targets = services.targets(linker.slots)
         self.limits = settings.limits
@@ -81,6 +83,7 @@ class ComponentBackend:
             self._retire,
             self._serving_here,
         )
+        self._threads = GuestThreads(settings.plugin, self.pool.most)
         self._links: set[str] = set()
         self._closed = False
         if mode is not Instances.SINGLE:
@@ -95,39 +98,27 @@ class ComponentBackend:
     def invoke(
         self, export: Export, args: Sequence[object], limits: Limits, control: Cancellation | None
     ) -> tuple[object, Usage]:
-        """Serve one call on this thread, or on one of ours when this one's stack is too small. Blocking."""
-        threads = self._threads
-        try:
-            place = threads.local.place
-        except AttributeError:
-            place = threads.place()
-            if place is Place.MAIN:  # the host may have been made on another thread
-                self._interrupts.install()
-        if place is _FITS:
-            return self._serve(export, args, limits, control)
-        if place is _TOO_SMALL:
-            return self._serve_elsewhere(export, args, limits, control or Control())
-        interrupts = self._interrupts
-        outer = interrupts.held
-        interrupts.held = True
-        try:
-            return self._serve(export, args, limits, control or interrupts)
-        finally:
-            interrupts.held = outer
-            if interrupts.cancelled and not outer:
-                interrupts.raise_noted()
+        """Serve one call on this thread, or on one of ours when this one is not fit for it. Blocking."""
+        return self._where_fit(self._serve, limits, control, export, args)
 
-    def submit(self, call: Callable[[], Outcome[Any]]) -> asyncio.Future[Outcome[Any]]:
-        """Run `call` on one of our threads."""
-        return asyncio.wrap_future(self._engine.threads.submit(call))
+    def submit(self, work: Callable[..., T], *args: Any) -> Future[T]:
+        """Run `work(*args)` on one of our threads. Raises: LimitError (`limit.queue`), UsageError (`usage.closed`)."""
+        self.pool.admit()
+        try:
+            future = self._threads.submit(work, *args)
+        except BaseException:
+            self.pool.leave()
+            raise
+        future.add_done_callback(lambda _: self.pool.leave())
+        return future
+
+    def late_error(self, deadline_ms: int) -> LimitError:
+        """What a call fails with that could not begin before its deadline."""
+        return self.pool.late_error(deadline_ms)
 
     def health(self) -> object:
         """Ask the plugin how it is: the value of `health`, or None when it does not export lifecycle."""
-        instance = self.pool.acquire(self.limits.deadline_ms)
-        try:
-            return self._hooks.health(instance)
-        finally:
-            self.pool.release(instance)
+        return self._where_fit(self._ask_health, self.limits, None)
 
     def reset(self) -> None:
         """End a quarantine."""
@@ -145,37 +136,126 @@ class ComponentBackend:
             )
 
     def close(self) -> None:
-        """Wait for running calls, stop the plugin and free everything. Idempotent.
+        """Wait for running calls, stop the plugin and free everything. Idempotent, and whoever comes second waits, too.
 
         Calls that go on for longer than `CLOSE_TIMEOUT_S` are stopped. Raises: UsageError (`usage.re-entry`) from
-        inside a host call of the same plugin.
+        inside a host call of the same plugin. What is cut short by a Ctrl-C is finished by the next call.
         """
-        if self._closed:
-            return
         self.ensure_outside()
-        self._closed = True
-        with self._life_lock:
-            if self._life.state is not State.FAILED:
-                self._life.apply(Event.DRAIN)
-        gone = self.pool.close(CLOSE_TIMEOUT_S)
+        with self._closing:
+            if self._closed:
+                return
+            with self._life_lock:
+                if self._life.state not in {State.FAILED, State.DRAINING}:
+                    self._life.apply(Event.DRAIN)
+            gone = self._where_fit(self._free, self.limits, None, apart=True)
+            self._threads.close(wait=gone)
+            if self._life.state is State.DRAINING:
+                self._life.apply(Event.STOP)
+            self._closed = True
+
+    def _where_fit(
+        self,
+        work: Callable[..., T],
+        limits: Limits,
+        control: Cancellation | None,
+        *args: Any,
+        apart: bool = False,
+    ) -> T:
+        """Run `work(*args, limits, control)`, which runs guests: here where that is safe, else on a thread of ours.
+
+        It is not where too little is left of the stack, and not on the main thread while somebody's signal handler
+        could raise in the middle. On the main thread a Ctrl-C is noted, and raised once the work is over. With `apart`
+        the other thread is none of those that serve calls.
+        """
+        here, interrupts = this_thread(), self._interrupts
+        if here.room_bytes < self._stack_needed:
+            return self._elsewhere(here, apart, work, limits, control, args)
+        if not here.is_main:
+            return work(*args, limits, control)
+        if not interrupts.is_quiet():
+            interrupts.install()  # the host may have been made on another thread
+            if not interrupts.is_quiet():
+                return self._elsewhere(here, apart, work, limits, control, args)
+        outer = interrupts.held
+        interrupts.held = True
+        try:
+            return work(*args, limits, control or interrupts)
+        finally:
+            interrupts.held = outer
+            if interrupts.cancelled and not outer:
+                interrupts.raise_noted()
+
+    def _elsewhere(
+        self,
+        here: ThisThread,
+        apart: bool,
+        work: Callable[..., T],
+        limits: Limits,
+        control: Cancellation | None,
+        args: tuple[Any, ...],
+    ) -> T:
+        """On one of our threads. An exception here, a Ctrl-C say, stops the guest there and waits until it has ended.
+
+        Raises: LimitError (`limit.stack`) where this is one already: calls from plugin to plugin must have an end;
+            `limit.queue`, and `limit.deadline` when no thread came free.
+        """
+        if here.is_ours and not apart:
+            raise LimitError(
+                f"calls between plugins are nested too deep for a call of {self._settings.plugin}: "
+                f"{here.room_bytes} bytes are left of the thread's stack, {self._stack_needed} are needed",
+                code="limit.stack",
+                plugin=self._settings.plugin,
+            )
+        control = control or Control()
+        with ExitStack() as stack:
+            if apart:
+                threads = GuestThreads(self._settings.plugin, 1)
+                stack.callback(threads.close)
+                future = threads.submit(work, *args, limits, control)
+            else:
+                future = self.submit(work, *args, limits, control)
+            try:
+                if not wait([future], None if apart else limits.deadline_ms / 1000).done and future.cancel():
+                    raise self.late_error(limits.deadline_ms)
+                return future.result()
+            except BaseException:
+                if not future.cancel() and not future.done():
+                    if isinstance(control, Control):
+                        control.cancel()
+                    wait([future])
+                raise
+
+    def _ask_health(self, limits: Limits, control: Cancellation | None) -> object:
+        instance = self.pool.acquire(limits, control)
+        try:
+            return self._hooks.health(instance, control)
+        finally:
+            self.pool.release(instance)
+
+    def _free(self, limits: Limits, control: Cancellation | None) -> bool:
+        """Retire every instance, then close what they were made from; whether all are gone."""
+        del limits  # each hook has its own
+        gone = self.pool.close(CLOSE_TIMEOUT_S, control)
         if not gone:
             for instance in self._instances():
                 instance.interrupt()
-            gone = self.pool.close(CLOSE_TIMEOUT_S)
-        if self._life.state is State.DRAINING:
-            self._life.apply(Event.STOP)
+            gone = self.pool.close(CLOSE_TIMEOUT_S, control)
         if gone:
-            for linker in (*self._old_linkers, self._linker):
+            with self._linker_lock:
+                linkers, self._uses = list(self._uses), {}
+            for linker in linkers:
                 linker.close()
+        return gone
 
     def _instances(self) -> list[Instance]:
-        linkers = (*self._old_linkers, self._linker)  # an instance lives on over the linker that it was made with
+        linkers = self._uses  # an instance lives on over the linker that it was made with
         return [instance for instance in list(self._engine.instances.values()) if instance.linker in linkers]
 
     def _serving_here(self) -> list[int]:
         """The instances that wait for a host function on this very thread."""
-        here = threading.get_ident()
-        return [instance.context for instance in self._instances() if instance.serving_thread == here]
+        here = this_thread()
+        return [instance.context for instance in self._instances() if instance.serving is here]
 
     def _serve(
         self, export: Export, args: Sequence[object], limits: Limits, control: Cancellation | None
@@ -183,39 +263,30 @@ class ComponentBackend:
         pool = self.pool
         try:
             if self._has_handles:
-                instance = self._holder(export, args, limits, control) or pool.acquire(limits.deadline_ms, control)
+                instance = self._holder(export, args, limits, control) or pool.acquire(limits, control)
             else:
-                instance = pool.acquire(limits.deadline_ms, control)
+                instance = pool.acquire(limits, control)
         except ClocheError as error:
             self._report_failure(error, None, export.label)
             raise
         instance.call_id = next(_call_ids)
         try:
             answer = instance.call(export, args, limits, control)
+            if instance.first_cost is not None:
+                answer = answer[0], instance.first_cost + answer[1]
             if self._stream.has_sinks:
                 data = {"function": export.label, "usage": answer[1].to_json()}
                 self._services.emit(EventKind.CALL, data, capability=None, call_id=instance.call_id)
             return answer
         except ClocheError as error:
+            if instance.first_cost is not None and error.usage is not None:
+                error.usage = instance.first_cost + error.usage
             self._report_failure(error, instance, export.label)
             raise
         finally:
             if instance.output.is_used or instance.denied:
                 self._report_output(instance)
             pool.release(instance)
-
-    def _serve_elsewhere(
-        self, export: Export, args: Sequence[object], limits: Limits, control: Cancellation
-    ) -> tuple[object, Usage]:
-        """On one of our threads, for a caller whose stack is too small. A Ctrl-C here stops the guest there."""
-        future = self._threads.submit(self._serve, export, args, limits, control)
-        try:
-            return future.result()
-        except BaseException:
-            if not future.done() and isinstance(control, Control):
-                control.cancel()
-                wait([future])
-            raise
 
     def _holder(
         self, export: Export, args: Sequence[object], limits: Limits, control: Cancellation | None
@@ -231,46 +302,80 @@ class ComponentBackend:
             handle = find_handle(args[index]) if index < len(args) else None
             if handle is not None:
                 if not handle.is_open:
-                    raise UsageError(
-                        f"the handle of {handle.resource.name} is closed, was moved, or its instance is gone",
-                        code="usage.closed",
-                    )
-                return self.pool.acquire_holder(handle.context, limits.deadline_ms, control)
+                    raise self._gone(handle)
+                found = self.pool.acquire_holder(handle.context, limits, control)
+                if found is None and not handle.is_open:  # its instance ended while this call waited for it
+                    raise self._gone(handle)
+                return found
         return None
 
-    def _make(self, control: Cancellation | None) -> Instance:
-        """A new instance, initialized; a `single` one also started."""
-        single = self._mode is Instances.SINGLE
+    @staticmethod
+    def _gone(handle: GuestResource) -> UsageError:
+        text = f"the handle of {handle.resource.name} is closed, was moved, or its instance is gone"
+        return UsageError(text, code="usage.closed")
+
+    def _make(self, limits: Limits, control: Cancellation | None) -> Instance:
+        """A new instance, initialized; a `single` one also started.
+
+        A fresh one for a call is made within that call's limits, and what it cost is the call's. Others serve many
+        calls, so the limits are the plugin's own, and an event tells the cost.
+        """
+        single, per_call = self._mode is Instances.SINGLE, self._mode is Instances.PER_CALL
         if single and self.pool.begun_again:
             self._services.emit(EventKind.RESTART, {}, capability=None, call_id=None)
-        instance = Instance(self._current_linker(), self._settings, self._targets, control)
+        limits = limits if per_call else self.limits
+        linker, targets = self._borrow_linker()
+        try:
+            instance = Instance(linker, self._settings, targets, control, limits)
+        except BaseException:
+            self._return_linker(linker)
+            raise
         try:
             if single:
                 self._life.apply(Event.INITIALIZE)
-            self._hooks.initialize(instance, self._config, control)
+            cost = instance.made + self._hooks.initialize(instance, self._config, limits, control)
             if single:
                 self._life.apply(Event.ACTIVATE)
-                self._hooks.start(instance, control)
+                cost += self._hooks.start(instance, control)
         except BaseException:
             self._end(instance)
             raise
         finally:
             self._report_output(instance)
+        if per_call:
+            instance.charge_first_call(cost)
+        elif self._stream.has_sinks:
+            data = {"function": "(a new instance)", "usage": cost.to_json()}
+            self._services.emit(EventKind.CALL, data, capability=None, call_id=None)
         return instance
 
-    def _current_linker(self) -> Linker:
-        """The linker for new instances; the one over code compiled as a whole takes over once that is there."""
+    def _borrow_linker(self) -> tuple[Linker, Callable[[Instance], Sequence[Target]]]:
+        """The linker for a new instance; the one over code compiled as a whole takes over once that is there."""
         with self._linker_lock:  # two threads that change it at once would lose one of the new ones
             newer = self._newer()
             if newer is not None:
-                self._old_linkers.append(self._linker)
-                self._linker, self._targets = newer, self._services.targets(newer.slots)
-            return self._linker
+                older, self._linker, self._targets = self._linker, newer, self._services.targets(newer.slots)
+                self._uses[newer] = 0
+                self._close_unused(older)
+            self._uses[self._linker] += 1
+            return self._linker, self._targets
+
+    def _return_linker(self, linker: Linker) -> None:
+        """One instance fewer was made from it."""
+        with self._linker_lock:
+            self._uses[linker] -= 1
+            if linker is not self._linker:
+                self._close_unused(linker)
+
+    def _close_unused(self, linker: Linker) -> None:
+        if not self._uses[linker]:
+            del self._uses[linker]
+            linker.close()
 
     def _retire(self, instance: Instance) -> None:
         if self._mode is Instances.SINGLE and not instance.finished:
             try:
-                self._hooks.stop(instance)
+                self._hooks.stop(instance, self._interrupts if this_thread().is_main else None)
             except ClocheError as error:
                 self._report_failure(error, instance, "stop")
             self._report_output(instance)
@@ -281,6 +386,7 @@ class ComponentBackend:
         try:
             instance.close()
         finally:
+            self._return_linker(instance.linker)
             for failure in instance.unclosed:
                 data = {
                     "code": "capability.backend",

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from cloche.engine.instance import Cancellation, Control
 from cloche.errors import GuestError, LimitError, UsageError
@@ -13,6 +14,8 @@ from cloche.model import Err, Limits, Ok, Outcome, State, Usage
 from cloche.quantities import QuantityError, parse_count, parse_duration_ms, parse_fuel, parse_size
 from cloche.wit.names import snake
 from cloche.wit.types import Export, Function, ResultType
+
+T = TypeVar("T")
 
 _OPTIONS: Mapping[str, tuple[str, Callable[..., int]]] = {
     "fuel": ("fuel", parse_fuel),
@@ -56,8 +59,17 @@ class Backend(Protocol):
     def close(self) -> None:
         """Wait for running calls, stop the plugin and free everything. Idempotent."""
 
-    def submit(self, call: Callable[[], Outcome[Any]]) -> asyncio.Future[Outcome[Any]]:
-        """Run `call` on a thread that may run a guest. A future and no task, which the end of a loop would cancel."""
+    def submit(self, work: Callable[..., T], *args: Any) -> Future[T]:
+        """Run `work(*args)` on a thread that may run a guest. Raises: LimitError (`limit.queue`), UsageError."""
+
+    def late_error(self, deadline_ms: int) -> LimitError:
+        """What a call fails with that could not begin before its deadline."""
+
+    def reset(self) -> None:
+        """End a quarantine."""
+
+    def health(self) -> object:
+        """What the plugin says about itself; None when it says nothing. Blocking."""
 
 
 class BoundFunction:
@@ -122,13 +134,19 @@ class BoundFunction:
             return Outcome(self._open(value, usage) if self._answers_result else value, usage)
 
         future = self._backend.submit(run)
+        # A future and no task, which the end of a loop would cancel.
+        answer = asyncio.wrap_future(future)
         try:
-            return await asyncio.shield(future)
+            done, _ = await asyncio.wait([answer], timeout=self._limits.deadline_ms / 1000)
+            if not done and future.cancel():  # it has not even begun
+                raise self._backend.late_error(self._limits.deadline_ms)
+            return await asyncio.shield(answer)
         except asyncio.CancelledError:
             control.cancel()
-            await asyncio.wait([future])
-            if not future.cancelled():
-                future.exception()
+            future.cancel()
+            await asyncio.wait([answer])
+            if not answer.cancelled():
+                answer.exception()
             raise
 
     def _open(self, value: object, usage: Usage) -> object:

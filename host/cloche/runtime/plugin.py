@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from cloche.contract.report import Report
 from cloche.contract.versions import newest
@@ -94,8 +95,15 @@ class Plugin:
     Thread-safe. `close()` waits for running calls, then stops and frees everything.
     """
 
-    def __init__(self, facts: Facts, points: Mapping[str, ExtensionPoint], backends: Sequence[Backend]) -> None:
+    def __init__(
+        self,
+        facts: Facts,
+        points: Mapping[str, ExtensionPoint],
+        backends: Sequence[Backend],
+        forget: Callable[[Plugin], None],
+    ) -> None:
         self._facts, self._points, self._backends = facts, dict(points), tuple(backends)
+        self._forget = forget
 
     @property
     def id(self) -> str:
@@ -175,6 +183,19 @@ class Plugin:
         self.ensure_outside()
         for backend in self._backends:
             backend.close()
+        self._forget(self)
+
+    def health(self) -> Any:
+        """Ask the plugin how it is: its `status`, or None when it does not export `cloche:plugin/lifecycle`. Blocking.
+
+        Raises: GuestError when it answers with an error; what a call raises.
+        """
+        return self._backends[0].health()
+
+    def reset(self) -> None:
+        """End a quarantine: a `single` plugin that was restarted too often may be started again."""
+        for backend in self._backends:
+            backend.reset()
 
     def __enter__(self) -> Plugin:
         return self

@@ -1,7 +1,7 @@
 """Where instances come from and go to: a fresh one per call, a pool, or a single one that keeps its state.
 
-Waiting is a bounded queue: a caller waits for an instance that another caller will give back, never for one that only
-itself could free (`usage.re-entry`). A full queue refuses at once (`limit.queue`).
+Waiting is a bounded queue, first come, first served: a caller waits for an instance that another caller will give back,
+never for one that only itself could free (`usage.re-entry`). A full queue refuses at once (`limit.queue`).
 
 An instance whose resources somebody holds handles of is set aside between calls: it serves calls with those handles
 only, and takes no place among the calls at once. A `single` instance is never set aside; it serves them all.
@@ -12,7 +12,8 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from typing import Protocol
 
 from cloche.engine.instance import Cancellation, Instance
@@ -26,6 +27,9 @@ making a new one costs what 300 small calls cost."""
 RECYCLE_BYTES = 32 * MIB
 """Bytes that a pooled instance returns before it is replaced: componentize-py leaks each list it hands out."""
 
+MAX_ASIDE = 64
+"""Instances of one plugin that may live on only for handles: each holds its memories, and 4 GiB of addresses."""
+
 WAIT_SLICE_S = 0.5
 """Longest uninterrupted wait, so that Ctrl-C and a closing host are noticed."""
 
@@ -33,8 +37,8 @@ WAIT_SLICE_S = 0.5
 class Maker(Protocol):
     """Makes an initialized instance; may block for milliseconds and raise what a call raises."""
 
-    def __call__(self, control: Cancellation | None) -> Instance:
-        """A new instance; `control` may stop its making."""
+    def __call__(self, limits: Limits, control: Cancellation | None) -> Instance:
+        """A new instance for a call with `limits`; `control` may stop its making."""
 
 
 class Pool:
@@ -58,9 +62,12 @@ class Pool:
         self._aside: dict[int, Instance] = {}
         self._lent: set[int] = set()
         self._alive = 0
-        self._begun = False
-        self._waiting = 0
-        self._closed = False
+        self._begun = self._closed = self._quarantined = False
+        self._line: deque[object] = deque()
+        """Tickets of the callers that wait for any instance, the first to come first."""
+        self._beside: deque[object] = deque()
+        """Tickets of those that wait for one instance, which nobody else can serve them with."""
+        self._admitted = 0
         self._changed = threading.Condition()
         self._restarts: deque[float] = deque()
         self._restart_limit = limits.restarts_per_minute
@@ -82,48 +89,71 @@ class Pool:
         """Instances that live on only because somebody holds handles of their resources."""
         return len(self._aside)
 
-    def acquire(self, deadline_ms: int, control: Cancellation | None = None) -> Instance:
-        """An instance that nobody else uses. Blocks while all are busy, for at most `deadline_ms`.
+    def acquire(self, limits: Limits, control: Cancellation | None = None) -> Instance:
+        """An instance that nobody else uses. Blocks while all are busy, for at most the deadline of `limits`.
 
         Raises: LimitError (`limit.queue` when the queue is full, `limit.deadline` when the wait took too long,
-            `limit.restarts` when a single instance failed too often); UsageError (`usage.closed`); and what making an
-            instance raises.
+            `limit.restarts` when a single instance failed too often, `limit.handles` when too many instances live on
+            for handles); UsageError (`usage.closed`); and what making an instance raises.
         """
-        try:
-            return self._free.pop()
-        except IndexError:
-            return self._acquire_slowly(deadline_ms, control)
+        if not self._line:
+            try:
+                return self._free.pop()
+            except IndexError:
+                pass
+        return self._acquire_slowly(limits, control)
 
-    def acquire_holder(self, context: int, deadline_ms: int, control: Cancellation | None = None) -> Instance | None:
+    def acquire_holder(self, context: int, limits: Limits, control: Cancellation | None = None) -> Instance | None:
         """The instance behind `context`, which handles among a call's arguments name; None when it is not of this pool.
 
         Waits while another call is inside it, and while too many calls run. Raises: as `acquire`.
         """
         if self._mode is Instances.SINGLE:
-            instance = self.acquire(deadline_ms, control)
+            instance = self.acquire(limits, control)
             if instance.context == context:
                 return instance
             self.release(instance)
             return None
-        end = time.monotonic() + deadline_ms / 1000
-        with self._changed:
+        with self._changed, self._queueing(self._beside, limits, control) as wait:
             while True:
-                if self._closed:
-                    raise self._closed_error()
+                self._ensure_open()
                 if context not in self._lent and context not in self._aside:
                     return None
                 if context in self._aside and self._alive - len(self._free) < self._most:
                     self._lent.add(context)
                     self._alive += 1
                     return self._aside.pop(context)
-                here = self._serving_here()
-                if context in here or len(here) >= self._most:
+                if context in self._serving_here():
                     raise self._re_entry()
-                self._waiting += 1
-                try:
-                    self._wait(end, deadline_ms, control)
-                finally:
-                    self._waiting -= 1
+                wait()
+
+    def admit(self) -> None:
+        """Count a call that will come from a thread of ours, so that these wait in no longer a queue than others.
+
+        Raises: LimitError (`limit.queue`). `leave` ends it.
+        """
+        with self._changed:
+            if self._admitted >= self._most + self._queue:
+                raise self._queue_error(self._admitted - self._most)
+            self._admitted += 1
+
+    def leave(self) -> None:
+        """A call that was admitted is over."""
+        with self._changed:
+            self._admitted -= 1
+
+    def late_error(self, deadline_ms: int) -> LimitError:
+        """What a call fails with that has waited until its deadline."""
+        return LimitError(
+            f"no instance of {self._plugin} came free within {deadline_ms} ms",
+            code="limit.deadline",
+            plugin=self._plugin,
+        )
+
+    @property
+    def most(self) -> int:
+        """Calls at once."""
+        return self._most
 
     def release(self, instance: Instance) -> None:
         """Give an instance back after a call. Finished and worn-out ones are retired."""
@@ -148,6 +178,7 @@ class Pool:
                     instance.calls < RECYCLE_CALLS
                     and instance.bytes_returned < RECYCLE_BYTES
                     and self._alive <= self._most
+                    and not instance.has_filled_up
                 )
             )
         )
@@ -159,7 +190,7 @@ class Pool:
             finally:
                 with self._changed:
                     self._alive -= 1
-        if self._waiting or self._closed:
+        if self._line or self._beside or self._closed:
             with self._changed:
                 self._changed.notify_all()
 
@@ -174,8 +205,11 @@ class Pool:
         for instance in instances:
             self.release(instance)
 
-    def close(self, timeout_s: float) -> bool:
-        """Refuse new calls, wait up to `timeout_s` for running ones and retire every instance; True if all are gone."""
+    def close(self, timeout_s: float, control: Cancellation | None = None) -> bool:
+        """Refuse new calls, wait up to `timeout_s` for running ones and retire every instance; True if all are gone.
+
+        Waits no longer once `control` is cancelled.
+        """
         end = time.monotonic() + timeout_s
         with self._changed:
             self._closed = True
@@ -192,7 +226,7 @@ class Pool:
                         self._alive -= 1
             with self._changed:
                 left = end - time.monotonic()
-                if self._alive <= 0 or left <= 0:
+                if self._alive <= 0 or left <= 0 or (control is not None and control.cancelled):
                     return self._alive <= 0
                 if not self._free:
                     self._changed.wait(min(left, WAIT_SLICE_S))
@@ -201,6 +235,7 @@ class Pool:
         """Forget past restarts: ends a quarantine."""
         with self._changed:
             self._restarts.clear()
+            self._quarantined = False
 
     def _pop_free(self) -> Instance | None:
         try:
@@ -208,31 +243,20 @@ class Pool:
         except IndexError:  # looking first and popping then would not do: other threads pop without the lock
             return None
 
-    def _acquire_slowly(self, deadline_ms: int, control: Cancellation | None) -> Instance:
-        end = time.monotonic() + deadline_ms / 1000
-        with self._changed:
-            waiting = False
-            try:
-                while True:
-                    if self._closed:
-                        raise self._closed_error()
-                    found = self._pop_free()
-                    if found is not None:
-                        return found
-                    if self._alive < self._most:
-                        self._note_restart()
-                        self._alive += 1
-                        break
-                    if not waiting:
-                        self._join_queue()
-                        waiting = True
-                        continue  # whoever gave an instance back before this moment has notified nobody
-                    self._wait(end, deadline_ms, control)
-            finally:
-                if waiting:
-                    self._waiting -= 1
+    def _acquire_slowly(self, limits: Limits, control: Cancellation | None) -> Instance:
+        with self._changed, self._queueing(self._line, limits, control) as wait:
+            while True:
+                self._ensure_open()
+                found = self._pop_free()
+                if found is not None:
+                    return found
+                if self._alive < self._most:
+                    self._ensure_may_make()
+                    self._alive += 1
+                    break
+                wait()
         try:
-            instance = self._make(control)
+            instance = self._make(limits, control)
         except BaseException:
             with self._changed:
                 self._alive -= 1
@@ -241,17 +265,37 @@ class Pool:
         self.made += 1
         return instance
 
-    def _join_queue(self) -> None:
-        if len(self._serving_here()) >= self._most:
-            raise self._re_entry()
-        if self._waiting >= self._queue:
-            raise LimitError(
-                f"{self._waiting} calls already wait for {self._plugin} ({self._most} at once); "
-                f"call less often or raise the limits `queue` or `concurrency`",
-                code="limit.queue",
-                plugin=self._plugin,
-            )
-        self._waiting += 1
+    @contextmanager
+    def _queueing(
+        self, queue: deque[object], limits: Limits, control: Cancellation | None
+    ) -> Iterator[Callable[[], None]]:
+        """Gives a function that waits until something changed; in the line, until it may also be this caller's turn.
+
+        The function raises when the queue is full, the call is cancelled, or it has waited until its deadline.
+        """
+        end, ticket = time.monotonic() + limits.deadline_ms / 1000, object()
+
+        def wait() -> None:
+            if ticket in queue:
+                self._wait(end, limits.deadline_ms, control)
+            else:
+                if len(self._serving_here()) >= self._most:
+                    raise self._re_entry()
+                waiting = len(self._line) + len(self._beside)
+                if waiting >= self._queue:
+                    raise self._queue_error(waiting)
+                queue.append(ticket)  # and look again: who gave an instance back before this has notified nobody
+            while queue is self._line and queue[0] is not ticket and not self._closed:
+                self._wait(end, limits.deadline_ms, control)
+
+        try:
+            if queue is self._line and queue:
+                wait()
+            yield wait
+        finally:
+            if ticket in queue:
+                queue.remove(ticket)
+                self._changed.notify_all()
 
     def _wait(self, end: float, deadline_ms: int, control: Cancellation | None) -> None:
         """Wait a while for a change. Raises when the call is cancelled or has waited until its deadline."""
@@ -259,15 +303,20 @@ class Pool:
             raise UsageError("the call was cancelled while it waited", code="usage.interrupted")
         left = end - time.monotonic()
         if left <= 0:
-            raise LimitError(
-                f"no instance of {self._plugin} came free within {deadline_ms} ms",
-                code="limit.deadline",
-                plugin=self._plugin,
-            )
+            raise self.late_error(deadline_ms)
         self._changed.wait(min(left, WAIT_SLICE_S))
 
-    def _closed_error(self) -> UsageError:
-        return UsageError(f"plugin {self._plugin} is closed", code="usage.closed", plugin=self._plugin)
+    def _ensure_open(self) -> None:
+        if self._closed:
+            raise UsageError(f"plugin {self._plugin} is closed", code="usage.closed", plugin=self._plugin)
+
+    def _queue_error(self, waiting: int) -> LimitError:
+        return LimitError(
+            f"{waiting} calls already wait for {self._plugin} ({self._most} at once); "
+            f"call less often or raise the limits `queue` or `concurrency`",
+            code="limit.queue",
+            plugin=self._plugin,
+        )
 
     def _re_entry(self) -> UsageError:
         return UsageError(
@@ -276,9 +325,19 @@ class Pool:
             plugin=self._plugin,
         )
 
-    def _note_restart(self) -> None:
-        """A single instance that must be made again counts; too many within a minute are refused."""
+    def _ensure_may_make(self) -> None:
+        """Whether there may be one more instance. One of a single plugin that must be made again counts as a restart.
+
+        Raises: LimitError (`limit.restarts`, `limit.handles`).
+        """
         if self._mode is not Instances.SINGLE:
+            if len(self._aside) >= MAX_ASIDE:
+                raise LimitError(
+                    f"{len(self._aside)} instances of {self._plugin} live on for handles that somebody holds; "
+                    f"close handles first",
+                    code="limit.handles",
+                    plugin=self._plugin,
+                )
             return
         if not self._begun:  # the first one is no restart, also when it cannot be made
             self._begun = True
@@ -286,10 +345,11 @@ class Pool:
         now = time.monotonic()
         while self._restarts and now - self._restarts[0] > 60:
             self._restarts.popleft()
-        if len(self._restarts) >= self._restart_limit:
+        if self._quarantined or len(self._restarts) >= self._restart_limit:
+            self._quarantined = True
             raise LimitError(
                 f"{self._plugin} was restarted {self._restart_limit} times within a minute and is quarantined; "
-                f"mend it, then reset it",
+                f"mend it, then reset it (`plugin.reset()`) or load it again",
                 code="limit.restarts",
                 plugin=self._plugin,
             )

@@ -19,7 +19,7 @@ SMALL_BYTES = 128 * KIB
 def guest_threads() -> Iterator[GuestThreads]:
     """Threads that are gone after the test, and the process's own setting as it was."""
     before = threading.stack_size()
-    threads = GuestThreads(512 * KIB, 2)
+    threads = GuestThreads("test", 2)
     yield threads
     threads.close()
     threading.stack_size(before)
@@ -36,13 +36,16 @@ def test_a_setting_that_somebody_changes_meanwhile_is_theirs(
     guest_threads: GuestThreads, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another thread that puts its own setting back while a thread of ours is made is not overruled."""
-    real = guest_threads._pool.submit
+    guest_threads.submit(int).result()
+    pool = guest_threads._pool
+    assert pool is not None
+    real = pool.submit
 
     def submit(*args: Any) -> Future[Any]:
         threading.stack_size(0)
         return real(*args)
 
     threading.stack_size(SMALL_BYTES)
-    monkeypatch.setattr(guest_threads._pool, "submit", submit)
+    monkeypatch.setattr(pool, "submit", submit)
     guest_threads.submit(int).result()
     assert threading.stack_size() == 0
