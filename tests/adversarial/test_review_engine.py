@@ -10,6 +10,7 @@ from cloche.artifact import digest_of
 from cloche.engine.ffi import MAX_MESSAGE_BYTES
 from cloche.engine.stacks import this_thread
 from cloche.errors import CapabilityError, GuestError, GuestTrap, UsageError
+from cloche.observe.events import EventKind
 from cloche.runtime.call import MAX_CAUSE_CHARACTERS, ComponentBackend
 from support.wat_plugins import events, load, open_host
 
@@ -89,7 +90,31 @@ def test_an_instance_over_an_older_linker_is_still_known(tmp_path: Path) -> None
         with pytest.raises(UsageError, match="cannot be closed by a host function"):
             backend.close()
         instance.serving = None
+        older = instance.linker
+        assert older is not newer
+        assert older.pointer
+        instance.is_sound = False
         backend.pool.release(instance)
+        assert not older.pointer  # closed with the last instance that was made from it
+
+
+def test_code_that_is_gone_from_the_cache_is_asked_for_once(tmp_path: Path) -> None:
+    """Where the whole code was compiled but cannot be had, calls go on with what there is, and nothing is compiled."""
+    with open_host() as host:
+        plugin = load(host, tmp_path, unreachable_under(["f"]))
+        backend = plugin[""]._backend
+        assert isinstance(backend, ComponentBackend)
+        candidate = host.inspect(tmp_path)
+        digest = digest_of(candidate.runnable)
+        host.code.clear()
+        compiled = len(events(host, "compile"))
+        for _ in range(3):
+            host._compiled_whole.add(digest)
+            assert host._linked_anew(candidate, backend._engine, host.code, digest) is None
+            assert digest not in host._compiled_whole
+        assert len(events(host, "compile")) == compiled
+        host._code_event(EventKind.COMPILE, {"digest": digest, "background": True, "kept": False})
+        assert digest not in host._compiled_whole
 
 
 def test_the_cause_in_an_event_is_bounded(tmp_path: Path) -> None:

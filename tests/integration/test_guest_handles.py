@@ -11,6 +11,7 @@ import pytest
 
 from cloche.app import Host
 from cloche.errors import ClocheError, GuestTrap, LimitError, UsageError
+from cloche.runtime import pool as pool_module
 from cloche.runtime.plugin import ExtensionPoint
 from support.life_plugin import component_of
 from support.wat_plugins import load, open_host
@@ -290,3 +291,19 @@ def test_handles_are_bounded(host: Host, tmp_path: Path, component: bytes) -> No
         point.counter(4)
     assert caught.value.code == "limit.handles"
     assert not held[0].is_open
+
+
+@pytest.mark.parametrize("instances", ["per-call", "pooled"])
+def test_instances_that_live_on_for_handles_are_bounded(
+    host: Host, tmp_path: Path, component: bytes, instances: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each kept handle keeps its instance; when too many do, new ones are refused until some are given up."""
+    monkeypatch.setattr(pool_module, "MAX_ASIDE", 3)
+    point = load(host, tmp_path, component, instances=instances)["test:counters/counters"]
+    kept = [point.counter(number) for number in range(3)]
+    with pytest.raises(LimitError, match="close handles first") as refused:
+        point.counter(9)
+    assert refused.value.code == "limit.handles"
+    assert kept[1].increment() == 2
+    kept.pop().close()
+    assert point.counter(9).increment() == 10

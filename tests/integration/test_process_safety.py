@@ -2,42 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 
 import pytest
 
+from support.process_programs import SETUP, ensure_good
 from support.wat_plugins import run_program
-
-SETUP = """
-import asyncio, gc, os, signal, threading, time
-from pathlib import Path
-from support.gate_capability import Gate, GateHost
-from support.wat_plugins import BASICS, load, open_host
-
-side = GateHost()
-folder = Path(sys.argv[1])
-
-def later(seconds):
-    def send():
-        time.sleep(seconds)
-        os.kill(os.getpid(), signal.SIGINT)
-    threading.Thread(target=send, daemon=True).start()
-
-def interrupted(call, *args):
-    try:
-        call(*args)
-    except KeyboardInterrupt:
-        return "interrupted"
-    return "not interrupted"
-"""
-
-
-def ensure_good(done: subprocess.CompletedProcess[str], expected: str) -> None:
-    """The program ended by itself, said what it should, and nothing was printed about ignored exceptions."""
-    assert done.returncode == 0, f"{done.returncode}\n{done.stdout}\n{done.stderr}"
-    assert done.stdout == expected, done.stderr
-    assert done.stderr == ""
 
 
 def test_ctrl_c_during_a_guests_loop(tmp_path: Path) -> None:
@@ -269,7 +239,7 @@ STORM = (
     + """
 from cloche.errors import ClocheError
 import random
-ALLOWED = {"usage.closed", "usage.not-found", "usage.argument", "guest.trap", "limit.queue", "usage.interrupted"}
+ALLOWED = {"usage.closed", "usage.not-found", "guest.trap", "limit.queue", "usage.interrupted"}
 wrong = []
 MODES = ("per-call", "pooled", "single")
 more = "[limits]\\nrestarts = 10000\\nqueue = 1000\\n"

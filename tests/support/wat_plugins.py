@@ -85,7 +85,9 @@ def run_program(
 ) -> subprocess.CompletedProcess[str]:
     """Run a Python program in a process of its own, with the tests' support, our home and stacks shown on a crash."""
     head = (
-        f"import faulthandler, sys; faulthandler.enable(); sys.path.insert(0, {str(TESTS)!r})\n"
+        # A shell that runs the tests in the background has SIGINT ignored, which children inherit.
+        f"import faulthandler, signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        f"faulthandler.enable(); sys.path.insert(0, {str(TESTS)!r})\n"
         f"import pathlib, support.wat_plugins as plugins\n"
         f"plugins.shared_home = lambda: pathlib.Path({str(shared_home())!r})\n"
     )

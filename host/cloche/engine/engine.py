@@ -44,8 +44,8 @@ class Engine:
         self.takes_two_borrows = two_borrows_work(lib, engine)
         """Whether host functions may take two borrowed resources; tried at start where the version is not known."""
         self.interrupts = interrupts
-        increment = lib.increment_epoch
-        self.ticker = Ticker(lambda: increment(engine))
+        increment, argument = lib.increment_epoch, ffi.ptr(engine)
+        self.ticker = Ticker(lambda: increment(argument))
         self.stack_needed = profile.stack_bytes + HEADROOM_BYTES
         """What must be left of a thread's stack for one more guest, in bytes."""
         self.instances: dict[int, Instance] = {}

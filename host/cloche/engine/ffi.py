@@ -198,7 +198,7 @@ class Library:
     Raises: EngineError (`engine.unsupported`) when the package or a function is missing.
     """
 
-    __slots__ = ("handle", "increment_epoch", "path", "version", *PROTOTYPES)
+    __slots__ = ("get_fuel", "handle", "increment_epoch", "path", "set_fuel", "version", *PROTOTYPES)
 
     def __init__(self, path: Path, version: str) -> None:
         self.path, self.version = path, version
@@ -208,9 +208,13 @@ class Library:
                 function = getattr(self.handle, name)
                 function.restype, function.argtypes = result, arguments
                 object.__setattr__(self, name, function)
-            # Too short to give the interpreter's lock away for: a hundred in a row would wait for it a hundred times.
-            self.increment_epoch = ctypes.PyDLL(str(path), handle=self.handle._handle).wasmtime_engine_increment_epoch
-            self.increment_epoch.restype, self.increment_epoch.argtypes = PROTOTYPES["wasmtime_engine_increment_epoch"]
+            # Too short to give the interpreter's lock away for, and to convert arguments each time: these take ctypes
+            # values that their callers keep.
+            quick = ctypes.PyDLL(str(path), handle=self.handle._handle)
+            self.increment_epoch = quick.wasmtime_engine_increment_epoch
+            self.get_fuel, self.set_fuel = quick.wasmtime_context_get_fuel, quick.wasmtime_context_set_fuel
+            for function in (self.increment_epoch, self.get_fuel, self.set_fuel):
+                function.restype = None
         except (OSError, AttributeError) as error:
             raise EngineError(
                 f"the engine library of wasmtime {version} cannot be used: {error}; install wasmtime 49.0.0",

@@ -66,6 +66,11 @@ class StoreBounds:
     table_elements: int
     instances: int
 
+    @property
+    def all_memory_bytes(self) -> int:
+        """What all memories together can grow to."""
+        return self.memory_bytes * self.memories
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -164,6 +169,8 @@ class Instance:
         self.failed: HostSlot | None = None
         """The host function that raised `failure`, if it was one."""
         self.finished = False
+        self.is_sound = True
+        """False from when a guest is entered until it has returned well: whatever else happened, use it no more."""
         self.calls = 0
         self.bytes_returned = 0
         self.denied: dict[str, int] = {}
@@ -192,14 +199,16 @@ class Instance:
         self._probe_name = settings.probe
         self._memory: int | None = None
         self._first_memory = 0
-        self._func_call, self._get_fuel = lib.wasmtime_component_func_call, lib.wasmtime_context_get_fuel
-        self._set_fuel = lib.wasmtime_context_set_fuel
-        self._left = ctypes.c_uint64()
-        self._left_address = ctypes.addressof(self._left)
+        self.has_filled_up = False
+        """Whether its memories grew until hardly anything was left of the limit, as far as they were read."""
+        self._func_call, self._get_fuel, self._set_fuel = lib.wasmtime_component_func_call, lib.get_fuel, lib.set_fuel
+        self._fuel, self._left = ctypes.c_uint64(), ctypes.c_uint64()
+        self._left_argument = ctypes.byref(self._left)
         self._counts_fuel = engine.profile.counts_fuel
         self._has_epochs = engine.profile.has_epochs
         self._store = lib.wasmtime_store_new(engine.pointer, None, None)
         self.context = int(lib.wasmtime_store_context(self._store))
+        self._context_argument = ctypes.c_void_p(self.context)
         self.bridge = ResourceBridge(
             self.context, linker.type_ids, settings.limits.handles, guest_classes=settings.guest_classes
         )
@@ -257,7 +266,7 @@ class Instance:
                 "this instance already serves a call; an instance cannot be entered again", code="usage.re-entry"
             )
         try:
-            if self.finished:
+            if self.finished or not self.is_sound:
                 raise UsageError("this instance is finished", code="usage.closed")
             callee = self._callees.get(export) or self.callee(export)
             bridge, buffer = self.bridge, callee.buffer
@@ -275,11 +284,13 @@ class Instance:
                 failed.usage = Usage(0, fuel, bytes_in=buffer.bytes_in, instance_calls=self.calls)
                 raise failed
             self._begin(limits, budget, wall - self._spent_ns)
-            try:
-                outer = None if control is None else self._enter(control)
-            except BaseException:
-                buffer.withdraw()
-                raise
+            outer = None
+            if control is not None:
+                outer = control.attach(self)
+                if control.cancelled:
+                    buffer.withdraw()
+                    raise self._never_begun(control, outer)
+            self.is_sound = False
             try:
                 error = self._func_call(
                     callee.address, self.context, buffer.arguments, buffer.argument_count, buffer.results,
@@ -303,11 +314,13 @@ class Instance:
             self.bytes_returned += bytes_out
             guest_fuel: int | None = None
             host_fuel: int | None = None
+            is_over = False
             if self._counts_fuel:
-                self._get_fuel(self.context, self._left_address)
+                self._get_fuel(self._context_argument, self._left_argument)
                 charged = self._host_fuel
                 guest_fuel = budget - self._left.value - charged
                 host_fuel = charged + (bytes_in + bytes_out) * BYTE_FUEL
+                is_over = guest_fuel + host_fuel + self._spent_fuel > limits.fuel
             elapsed = perf_counter_ns() - wall
             if elapsed < SHORT_NS and cpu == UNREAD:
                 cpu_ms = elapsed / 1e6
@@ -323,26 +336,17 @@ class Instance:
                 0, 0, calls,
             )  # fmt: skip
             usage = tuple.__new__(Usage, fields)
-            if (
-                guest_fuel is not None
-                and host_fuel is not None
-                and guest_fuel + host_fuel + self._spent_fuel > limits.fuel
-            ):
+            if is_over:
                 failed = endings.over_fuel(limits, self.settings.plugin)
                 failed.usage = usage
                 self._delete()
                 raise failed
+            self.is_sound = True
             return value, usage
         finally:
             self._lock.release()
             if self._close_wanted:
                 self.close()
-
-    @property
-    def has_filled_up(self) -> bool:
-        """Whether its memories grew until hardly anything was left of the limit, as far as they were read."""
-        memory = self._memory or 0
-        return memory > self._first_memory and memory >= FULL_SHARE * self.settings.limits.memory_bytes
 
     def charge_first_call(self, spent: Usage) -> None:
         """Count what making and initializing it cost against the limits of its one call, as that call's own."""
@@ -441,7 +445,8 @@ class Instance:
         if self.output.is_used:
             self.output.begin(limits.output_bytes)
         if self._counts_fuel:
-            self._set_fuel(self.context, fuel)
+            self._fuel.value = fuel
+            self._set_fuel(self._context_argument, self._fuel)
         if self._has_epochs:
             ticker = self._ticker
             ticker.running[self] = None
@@ -469,23 +474,27 @@ class Instance:
         def explain(error: int) -> BaseException:
             return self._explain(error, "a resource's destructor", self._usage(limits.fuel, wall, cpu, 0))
 
+        self.is_sound = False
         with self._entered(control):
             failures = self.bridge.drop_pending(explain)
         if failures:
             raise failures[0]
+        self.is_sound = True
 
-    def _enter(self, control: Cancellation) -> Any:
-        outer = control.attach(self)
-        if control.cancelled:
-            control.attach(outer)
-            self._ticker.running.pop(self, None)
-            self._stop = "interrupted"
-            raise endings.stopped(self._stop, self._limits, self.settings.plugin)
-        return outer
+    def _never_begun(self, control: Cancellation, outer: Any) -> ClocheError:
+        """What a call fails with that was cancelled before it began."""
+        control.attach(outer)
+        self._ticker.running.pop(self, None)
+        self._stop = "interrupted"
+        return endings.stopped(self._stop, self._limits, self.settings.plugin)
 
     @contextmanager
     def _entered(self, control: Cancellation | None) -> Iterator[None]:
-        outer = None if control is None else self._enter(control)
+        outer = None
+        if control is not None:
+            outer = control.attach(self)
+            if control.cancelled:
+                raise self._never_begun(control, outer)
         try:
             yield
         finally:
@@ -509,7 +518,7 @@ class Instance:
         """How many bytes of arguments the guest can pay for with what it has left, at most `room`."""
         if not self._counts_fuel:
             return room
-        self._get_fuel(self.context, self._left_address)
+        self._get_fuel(self._context_argument, self._left_argument)
         left = self._left.value - HOST_CALL_FUEL
         if left < 0:
             self._charge(HOST_CALL_FUEL)
@@ -520,18 +529,19 @@ class Instance:
         self._host_fuel += fuel
         if not self._counts_fuel:
             return
-        self._lib.wasmtime_context_get_fuel(self.context, self._left_address)
+        self._get_fuel(self._context_argument, self._left_argument)
         left = self._left.value - fuel
         if left < 0:
             self._unpaid_fuel = fuel
             raise endings.over_fuel(self._limits, self.settings.plugin)
-        self._lib.wasmtime_context_set_fuel(self.context, left)
+        self._fuel.value = left
+        self._set_fuel(self._context_argument, self._fuel)
 
     def _usage(self, budget: int, wall: int, cpu: int, bytes_in: int) -> Usage:
         """What a call that failed has cost so far."""
         guest_fuel = host_fuel = None
         if self._counts_fuel:
-            self._lib.wasmtime_context_get_fuel(self.context, self._left_address)
+            self._get_fuel(self._context_argument, self._left_argument)
             guest_fuel = max(0, budget - self._left.value - (self._host_fuel - self._unpaid_fuel))
             host_fuel = self._host_fuel + bytes_in * BYTE_FUEL
         elapsed = perf_counter_ns() - wall
@@ -561,7 +571,8 @@ class Instance:
             struct = self.linker.function(self._instance, self.context, None, self._probe_name)
             probe = self._probe = Probe(struct)
         if self._counts_fuel and self._left.value < PROBE_FUEL:
-            self._lib.wasmtime_context_set_fuel(self.context, PROBE_FUEL)
+            self._fuel.value = PROBE_FUEL
+            self._set_fuel(self._context_argument, self._fuel)
         error = self._lib.wasmtime_component_func_call(probe.address, self.context, None, 0, probe.result, 1)
         if error:  # an epoch that came due just now: the store is finished, the value of the call is not
             self._lib.wasmtime_error_delete(error)
@@ -569,6 +580,8 @@ class Instance:
             return None
         found = probe.memory_bytes
         self._first_memory = self._first_memory or found
+        if found > self._first_memory and found >= FULL_SHARE * self.settings.bounds.all_memory_bytes:
+            self.has_filled_up = True
         return found
 
     def _deny(self, slot: HostSlot) -> object:

@@ -11,6 +11,7 @@ one the guest runs on another thread, where Python runs no handler; `is_quiet` a
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]
 import contextlib
 import os
 import select
@@ -24,10 +25,10 @@ from cloche.engine.forks import after_fork
 
 Handler = Callable[[int, FrameType | None], Any]
 
-# The public function makes an enum of each answer, which takes ten times as long as the answer.
-_handler_of: Callable[[int], object] = getattr(signal.getsignal, "__wrapped__", signal.getsignal)
+handler_of: Callable[[int], object] = _signal.getsignal
+"""A signal's handler. Python's own function makes an enum of each answer, which takes ten times as long."""
 
-_RAISING = tuple(
+RAISING = tuple(
     int(getattr(signal, name))
     for name in (
         "SIGINT", "SIGALRM", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGCHLD", "SIGQUIT", "SIGPROF", "SIGVTALRM"
@@ -61,7 +62,7 @@ class Interrupts:
         """Held while a signal's byte is read and acted upon. Reentrant, because our handler may run anywhere."""
         self._pipe: tuple[int, int] | None = None
         self._watcher: threading.Thread | None = None
-        self._quiet: tuple[object, ...] = ()
+        self.quiet: tuple[object, ...] = ()
         """The handlers that were found to be harmless, so that the same ones need no second look."""
         after_fork(self, Interrupts._begin_anew)
 
@@ -74,13 +75,14 @@ class Interrupts:
         return before
 
     def is_quiet(self) -> bool:
-        """Whether no signal handler of somebody else's could raise on the main thread now. For the main thread only."""
-        handlers = tuple(map(_handler_of, _RAISING))
-        if handlers == self._quiet:
-            return True
+        """Whether no signal handler of somebody else's could raise on the main thread now. For the main thread only.
+
+        A hot path compares the handlers with `quiet` first.
+        """
+        handlers = tuple(map(handler_of, RAISING))
         if any(callable(handler) and not _is_ours(handler) for handler in handlers):
             return False
-        self._quiet = handlers
+        self.quiet = handlers
         return True
 
     def install(self) -> None:

@@ -70,20 +70,21 @@ class ThisThread:
         self.cpu_ns = 0
 
 
-_threads = threading.local()
+threads = threading.local()
+"""`here` is the calling thread's `ThisThread`, once `this_thread` was asked on it."""
 
 
 def this_thread() -> ThisThread:
     """The calling thread, measured when it is first seen."""
     try:
-        return _threads.here  # type: ignore[no-any-return]
+        return threads.here  # type: ignore[no-any-return]
     except AttributeError:
-        here = _threads.here = ThisThread()
+        here = threads.here = ThisThread()
         return here
 
 
 def _mark_ours() -> None:
-    _threads.here = ThisThread(is_ours=True)
+    threads.here = ThisThread(is_ours=True)
 
 
 class GuestThreads:
@@ -128,7 +129,7 @@ class GuestThreads:
 
 def _forget_threads() -> None:
     """In a forked child the thread that forked is the main one, whatever it was before."""
-    _threads.__dict__.clear()
+    threads.__dict__.clear()
 
 
-after_fork(_threads, lambda _: _forget_threads())
+after_fork(threads, lambda _: _forget_threads())

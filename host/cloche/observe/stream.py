@@ -42,6 +42,8 @@ class EventStream:
 
     def __init__(self, sinks: Iterable[Sink] = (), recent: int = RECENT_EVENTS) -> None:
         self._sinks = tuple(map(_Added, sinks))
+        self.has_sinks = bool(self._sinks)
+        """Whether anybody listens: what happens very often is not worth an event otherwise."""
         self._recent: deque[tuple[Event, int]] = deque()
         self._most, self._characters = recent, 0
         self._counts: Counter[EventKind] = Counter()
@@ -65,20 +67,16 @@ class EventStream:
                 with self._lock:
                     added.times, added.cause = added.times + 1, cause
 
-    @property
-    def has_sinks(self) -> bool:
-        """Whether anybody listens: what happens very often is not worth an event otherwise."""
-        return bool(self._sinks)
-
     def add(self, sink: Sink) -> Callable[[], None]:
         """Hand all later events to `sink` too; returns its undo, which may be called more than once."""
         added = _Added(sink)
         with self._lock:
-            self._sinks = (*self._sinks, added)
+            self._sinks, self.has_sinks = (*self._sinks, added), True
 
         def remove() -> None:
             with self._lock:
                 self._sinks = tuple(known for known in self._sinks if known is not added)
+                self.has_sinks = bool(self._sinks)
 
         return remove
 

@@ -14,8 +14,9 @@ from typing import Any, TypeVar
 from cloche.engine.codec.handles import GuestResource
 from cloche.engine.engine import Engine
 from cloche.engine.instance import Cancellation, Control, Instance, Settings, Target
+from cloche.engine.interrupts import RAISING, handler_of
 from cloche.engine.linker import Linker
-from cloche.engine.stacks import GuestThreads, ThisThread, this_thread
+from cloche.engine.stacks import GuestThreads, ThisThread, this_thread, threads
 from cloche.engine.stdio import STREAMS
 from cloche.engine.wasi import outward_links
 from cloche.errors import CapabilityError, ClocheError, LimitError, UsageError
@@ -84,6 +85,7 @@ class ComponentBackend:
             self._serving_here,
         )
         self._threads = GuestThreads(settings.plugin, self.pool.most)
+        self._work: Callable[..., Any] = self._serve
         self._links: set[str] = set()
         self._closed = False
         if mode is not Instances.SINGLE:
@@ -96,10 +98,42 @@ class ComponentBackend:
         return self._life.state
 
     def invoke(
-        self, export: Export, args: Sequence[object], limits: Limits, control: Cancellation | None
-    ) -> tuple[object, Usage]:
-        """Serve one call on this thread, or on one of ours when this one is not fit for it. Blocking."""
-        return self._where_fit(self._serve, limits, control, export, args)
+        self,
+        export: Export | None,
+        args: Sequence[object],
+        limits: Limits,
+        control: Cancellation | None,
+        work: Callable[..., Any] | None = None,
+        *,
+        apart: bool = False,
+    ) -> Any:
+        """Serve one call, or do other `work` that runs guests: on this thread, or on one of ours. Blocking.
+
+        This one is not fit when too little is left of its stack, and the main thread is not while somebody's signal
+        handler could raise in the middle. On the main thread a Ctrl-C is noted, and raised once the work is over. With
+        `apart` the other thread is none of those that serve calls.
+        """
+        # The way of every call: helpers that a scalar call would pay for are written out.
+        work = work or self._work
+        try:
+            here = threads.here
+        except AttributeError:
+            here = this_thread()
+        interrupts = self._interrupts
+        if here.room_bytes < self._stack_needed:
+            return self._elsewhere(here, apart, work, export, args, limits, control)
+        if not here.is_main:
+            return work(export, args, limits, control)
+        if tuple(map(handler_of, RAISING)) != interrupts.quiet and not self._is_quiet():
+            return self._elsewhere(here, apart, work, export, args, limits, control)
+        outer = interrupts.held
+        interrupts.held = True
+        try:
+            return work(export, args, limits, control or interrupts)
+        finally:
+            interrupts.held = outer
+            if interrupts.cancelled and not outer:
+                interrupts.raise_noted()
 
     def submit(self, work: Callable[..., T], *args: Any) -> Future[T]:
         """Run `work(*args)` on one of our threads. Raises: LimitError (`limit.queue`), UsageError (`usage.closed`)."""
@@ -118,7 +152,7 @@ class ComponentBackend:
 
     def health(self) -> object:
         """Ask the plugin how it is: the value of `health`, or None when it does not export lifecycle."""
-        return self._where_fit(self._ask_health, self.limits, None)
+        return self.invoke(None, (), self.limits, None, self._ask_health)
 
     def reset(self) -> None:
         """End a quarantine."""
@@ -146,54 +180,29 @@ class ComponentBackend:
             if self._closed:
                 return
             with self._life_lock:
+                self.pool.refuse()
                 if self._life.state not in {State.FAILED, State.DRAINING}:
                     self._life.apply(Event.DRAIN)
-            gone = self._where_fit(self._free, self.limits, None, apart=True)
+            gone = self.invoke(None, (), self.limits, None, self._free, apart=True)
             self._threads.close(wait=gone)
             if self._life.state is State.DRAINING:
                 self._life.apply(Event.STOP)
             self._closed = True
 
-    def _where_fit(
-        self,
-        work: Callable[..., T],
-        limits: Limits,
-        control: Cancellation | None,
-        *args: Any,
-        apart: bool = False,
-    ) -> T:
-        """Run `work(*args, limits, control)`, which runs guests: here where that is safe, else on a thread of ours.
-
-        It is not where too little is left of the stack, and not on the main thread while somebody's signal handler
-        could raise in the middle. On the main thread a Ctrl-C is noted, and raised once the work is over. With `apart`
-        the other thread is none of those that serve calls.
-        """
-        here, interrupts = this_thread(), self._interrupts
-        if here.room_bytes < self._stack_needed:
-            return self._elsewhere(here, apart, work, limits, control, args)
-        if not here.is_main:
-            return work(*args, limits, control)
-        if not interrupts.is_quiet():
-            interrupts.install()  # the host may have been made on another thread
-            if not interrupts.is_quiet():
-                return self._elsewhere(here, apart, work, limits, control, args)
-        outer = interrupts.held
-        interrupts.held = True
-        try:
-            return work(*args, limits, control or interrupts)
-        finally:
-            interrupts.held = outer
-            if interrupts.cancelled and not outer:
-                interrupts.raise_noted()
+    def _is_quiet(self) -> bool:
+        if not self._interrupts.is_quiet():
+            self._interrupts.install()  # the host may have been made on another thread
+        return self._interrupts.is_quiet()
 
     def _elsewhere(
         self,
         here: ThisThread,
         apart: bool,
         work: Callable[..., T],
+        export: Export | None,
+        args: Sequence[object],
         limits: Limits,
         control: Cancellation | None,
-        args: tuple[Any, ...],
     ) -> T:
         """On one of our threads. An exception here, a Ctrl-C say, stops the guest there and waits until it has ended.
 
@@ -210,11 +219,11 @@ class ComponentBackend:
         control = control or Control()
         with ExitStack() as stack:
             if apart:
-                threads = GuestThreads(self._settings.plugin, 1)
-                stack.callback(threads.close)
-                future = threads.submit(work, *args, limits, control)
+                extra = GuestThreads(self._settings.plugin, 1)
+                stack.callback(extra.close)
+                future = extra.submit(work, export, args, limits, control)
             else:
-                future = self.submit(work, *args, limits, control)
+                future = self.submit(work, export, args, limits, control)
             try:
                 if not wait([future], None if apart else limits.deadline_ms / 1000).done and future.cancel():
                     raise self.late_error(limits.deadline_ms)
@@ -226,16 +235,15 @@ class ComponentBackend:
                     wait([future])
                 raise
 
-    def _ask_health(self, limits: Limits, control: Cancellation | None) -> object:
+    def _ask_health(self, _export: object, _args: object, limits: Limits, control: Cancellation | None) -> object:
         instance = self.pool.acquire(limits, control)
         try:
             return self._hooks.health(instance, control)
         finally:
             self.pool.release(instance)
 
-    def _free(self, limits: Limits, control: Cancellation | None) -> bool:
+    def _free(self, _export: object, _args: object, _limits: Limits, control: Cancellation | None) -> bool:
         """Retire every instance, then close what they were made from; whether all are gone."""
-        del limits  # each hook has its own
         gone = self.pool.close(CLOSE_TIMEOUT_S, control)
         if not gone:
             for instance in self._instances():
@@ -262,7 +270,7 @@ class ComponentBackend:
     ) -> tuple[object, Usage]:
         pool = self.pool
         try:
-            if self._has_handles:
+            if self._has_handles and (pool.has_aside or self._carriers.get(export) != ()):
                 instance = self._holder(export, args, limits, control) or pool.acquire(limits, control)
             else:
                 instance = pool.acquire(limits, control)
@@ -332,10 +340,10 @@ class ComponentBackend:
             raise
         try:
             if single:
-                self._life.apply(Event.INITIALIZE)
+                self._begin(Event.INITIALIZE)
             cost = instance.made + self._hooks.initialize(instance, self._config, limits, control)
             if single:
-                self._life.apply(Event.ACTIVATE)
+                self._begin(Event.ACTIVATE)
                 cost += self._hooks.start(instance, control)
         except BaseException:
             self._end(instance)
@@ -348,6 +356,12 @@ class ComponentBackend:
             data = {"function": "(a new instance)", "usage": cost.to_json()}
             self._services.emit(EventKind.CALL, data, capability=None, call_id=None)
         return instance
+
+    def _begin(self, event: Event) -> None:
+        """Move the life of a single plugin on. Raises: UsageError (`usage.closed`) when it is being closed."""
+        with self._life_lock:
+            self.pool.ensure_open()
+            self._life.apply(event)
 
     def _borrow_linker(self) -> tuple[Linker, Callable[[Instance], Sequence[Target]]]:
         """The linker for a new instance; the one over code compiled as a whole takes over once that is there."""
@@ -373,7 +387,7 @@ class ComponentBackend:
             linker.close()
 
     def _retire(self, instance: Instance) -> None:
-        if self._mode is Instances.SINGLE and not instance.finished:
+        if self._mode is Instances.SINGLE and instance.is_sound and not instance.finished:
             try:
                 self._hooks.stop(instance, self._interrupts if this_thread().is_main else None)
             except ClocheError as error:

@@ -9,6 +9,7 @@ only, and takes no place among the calls at once. A `single` instance is never s
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import deque
@@ -57,6 +58,9 @@ class Pool:
         self._plugin, self._mode, self._make, self._retire = plugin, mode, make, retire
         self._serving_here = serving_here
         self._most = 1 if mode is Instances.SINGLE else limits.concurrency or max(1, cores)
+        self._keeps, self._may_replace = mode is not Instances.PER_CALL, mode is not Instances.SINGLE
+        self._most_calls: float = RECYCLE_CALLS if self._may_replace else math.inf
+        self._most_bytes: float = RECYCLE_BYTES if self._may_replace else math.inf
         self._queue = limits.queue
         self._free: deque[Instance] = deque()
         self._aside: dict[int, Instance] = {}
@@ -89,6 +93,11 @@ class Pool:
         """Instances that live on only because somebody holds handles of their resources."""
         return len(self._aside)
 
+    @property
+    def has_aside(self) -> bool:
+        """Whether there are any, so that some may have to be swept."""
+        return bool(self._aside)
+
     def acquire(self, limits: Limits, control: Cancellation | None = None) -> Instance:
         """An instance that nobody else uses. Blocks while all are busy, for at most the deadline of `limits`.
 
@@ -116,7 +125,7 @@ class Pool:
             return None
         with self._changed, self._queueing(self._beside, limits, control) as wait:
             while True:
-                self._ensure_open()
+                self.ensure_open()
                 if context not in self._lent and context not in self._aside:
                     return None
                 if context in self._aside and self._alive - len(self._free) < self._most:
@@ -157,32 +166,20 @@ class Pool:
 
     def release(self, instance: Instance) -> None:
         """Give an instance back after a call. Finished and worn-out ones are retired."""
-        if instance.bridge.held and self._mode is not Instances.SINGLE and not instance.finished:
-            with self._changed:
-                if not self._closed:
-                    self._lent.discard(instance.context)
-                    self._aside[instance.context] = instance
-                    self._alive -= 1
-                    self._changed.notify_all()
-                    return
+        if instance.bridge.guests and self._set_aside(instance):
+            return
         if self._lent:
             with self._changed:
                 self._lent.discard(instance.context)
-        keep = (
-            self._mode is not Instances.PER_CALL
+        if (
+            self._keeps
+            and instance.is_sound
             and not instance.finished
             and not self._closed
-            and (
-                self._mode is Instances.SINGLE
-                or (
-                    instance.calls < RECYCLE_CALLS
-                    and instance.bytes_returned < RECYCLE_BYTES
-                    and self._alive <= self._most
-                    and not instance.has_filled_up
-                )
-            )
-        )
-        if keep:
+            and instance.calls < self._most_calls
+            and instance.bytes_returned < self._most_bytes
+            and not (self._may_replace and (instance.has_filled_up or self._alive > self._most))
+        ):
             self._free.append(instance)
         else:
             try:
@@ -193,6 +190,19 @@ class Pool:
         if self._line or self._beside or self._closed:
             with self._changed:
                 self._changed.notify_all()
+
+    def _set_aside(self, instance: Instance) -> bool:
+        """Keep an instance for the handles that somebody holds of it, and for nothing else; whether that was done."""
+        if not self._may_replace or not instance.bridge.held or instance.finished or not instance.is_sound:
+            return False
+        with self._changed:
+            if self._closed:
+                return False
+            self._lent.discard(instance.context)
+            self._aside[instance.context] = instance
+            self._alive -= 1
+            self._changed.notify_all()
+            return True
 
     def sweep(self) -> None:
         """Take back the instances that were set aside for handles which have all been dropped since."""
@@ -205,14 +215,20 @@ class Pool:
         for instance in instances:
             self.release(instance)
 
+    def refuse(self) -> None:
+        """Refuse new calls from now on, also those that wait."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
     def close(self, timeout_s: float, control: Cancellation | None = None) -> bool:
         """Refuse new calls, wait up to `timeout_s` for running ones and retire every instance; True if all are gone.
 
         Waits no longer once `control` is cancelled.
         """
+        self.refuse()
         end = time.monotonic() + timeout_s
         with self._changed:
-            self._closed = True
             self._free.extend(self._aside.values())
             self._alive += len(self._aside)
             self._aside.clear()
@@ -246,7 +262,7 @@ class Pool:
     def _acquire_slowly(self, limits: Limits, control: Cancellation | None) -> Instance:
         with self._changed, self._queueing(self._line, limits, control) as wait:
             while True:
-                self._ensure_open()
+                self.ensure_open()
                 found = self._pop_free()
                 if found is not None:
                     return found
@@ -306,7 +322,8 @@ class Pool:
             raise self.late_error(deadline_ms)
         self._changed.wait(min(left, WAIT_SLICE_S))
 
-    def _ensure_open(self) -> None:
+    def ensure_open(self) -> None:
+        """Raises: UsageError (`usage.closed`) once the plugin is being closed."""
         if self._closed:
             raise UsageError(f"plugin {self._plugin} is closed", code="usage.closed", plugin=self._plugin)
 

@@ -106,7 +106,6 @@ class ResourceBridge:
     __slots__ = (
         "_classes",
         "_context",
-        "_guests",
         "_host_types",
         "_lib",
         "_most",
@@ -114,6 +113,7 @@ class ResourceBridge:
         "_table",
         "drops",
         "failures",
+        "guests",
         "is_closed",
     )
 
@@ -132,7 +132,8 @@ class ResourceBridge:
         self._table: Handles[_Held] = Handles(max_handles, _close_held)
         self._classes = dict(guest_classes or {})
         # Numbers are never used twice: a second thread that closes a handle too late can drop no other one.
-        self._guests: dict[int, int] = {}
+        self.guests: dict[int, int] = {}
+        """Addresses of the guest's own resources that were handed out and not given up, by their handles' numbers."""
         self._numbers = count(1)
         self._lib = lib or library()
         self.drops: deque[int] = deque()
@@ -144,12 +145,12 @@ class ResourceBridge:
     @property
     def live(self) -> int:
         """Host objects and guest handles that are alive now."""
-        return len(self._table) + len(self._guests)
+        return len(self._table) + len(self.guests)
 
     @property
     def held(self) -> int:
         """Guest handles that somebody outside still holds open: the instance must live on for them."""
-        return len(self._guests) - len(self.drops)
+        return len(self.guests) - len(self.drops)
 
     @property
     def context(self) -> int:
@@ -222,7 +223,7 @@ class ResourceBridge:
         if value._bridge is not self:
             raise ValueProblem(f"the handle of resource {resource.name} belongs to another instance")
         number = value._number
-        address = self._guests.get(number)
+        address = self.guests.get(number)
         if address is None or self.is_closed:
             raise ValueProblem(f"the handle of resource {resource.name} is closed or was moved", "usage.closed")
         is_argument = isinstance(call.place, Arena)
@@ -232,7 +233,7 @@ class ResourceBridge:
             def settle(done: bool) -> None:
                 if not done:
                     value._number = number
-                elif self._guests.pop(number, None) is not None:
+                elif self.guests.pop(number, None) is not None:
                     self._lib.wasmtime_component_resource_any_delete(address)
 
             call.undo.append(settle)
@@ -253,7 +254,7 @@ class ResourceBridge:
                 raise self._too_many()
             clone = int(self._lib.wasmtime_component_resource_any_clone(address))
             number = next(self._numbers)
-            self._guests[number] = clone
+            self.guests[number] = clone
             return self._classes.get(resource, GuestResource)(self, resource, number)
         found = ptr()
         error = self._lib.wasmtime_component_resource_any_to_host(self._context, address, ctypes.addressof(found))
@@ -294,7 +295,7 @@ class ResourceBridge:
         """
         failures: list[BaseException] = []
         while self.drops:
-            address = self._guests.pop(self.drops.popleft(), None)
+            address = self.guests.pop(self.drops.popleft(), None)
             if address is not None:
                 error = self._lib.wasmtime_component_resource_any_drop(self._context, address)
                 if error:
@@ -309,7 +310,7 @@ class ResourceBridge:
         """
         self.is_closed = True
         self.drops.clear()
-        guests, self._guests = self._guests, {}
+        guests, self.guests = self.guests, {}
         for address in guests.values():
             self._lib.wasmtime_component_resource_any_delete(address)
         failures, self.failures = [*self.failures, *self._table.close()], []
