@@ -411,18 +411,17 @@ def test_making_an_instance_belongs_to_the_call(tmp_path: Path) -> None:
 @pytest.mark.parametrize("instances", ["per-call", "pooled", "single"])
 def test_hooks_are_no_calls_but_their_cost_is_told(gate: Gate, side: GateHost, tmp_path: Path, instances: str) -> None:
     """`instance_calls` is 1 for the first call whatever hooks ran before; what they cost is in a usage or an event."""
-    told: list[dict[str, object]] = []
-    gate.host.events.add(lambda event: told.append(dict(event.data)) if event.kind == "call" else None)
+    made: list[dict[str, int]] = []
+    gate.host.events.add(lambda event: made.append(event.data["usage"]) if event.kind == "instance" else None)
     plugin = load(gate.host, tmp_path / "p", life_component(), plugin_id="acme/life", instances=instances)
     usage = plugin[""].next.call().usage
     assert usage.instance_calls == 1
-    made = [data for data in told if data["function"] == "(a new instance)"]
     hooks = {"per-call": 1, "pooled": 1, "single": 2}[instances]
     if instances == "per-call":
         assert (usage.host_calls, made) == (hooks, [])
     else:
         assert usage.host_calls == 0
-        assert [data["usage"]["host_calls"] for data in made] == [hooks]  # type: ignore[index]
+        assert [usage["host_calls"] for usage in made] == [hooks]
 
 
 def test_a_destructor_that_calls_back_is_refused_at_once(gate: Gate, side: GateHost) -> None:

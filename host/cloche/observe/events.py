@@ -13,6 +13,7 @@ class EventKind(StrEnum):
 
     STATE = "state"
     GRANT = "grant"
+    INSTANCE = "instance"
     CALL = "call"
     TRAP = "trap"
     LIMIT = "limit"

@@ -26,6 +26,7 @@ _LEVELS = {
     EventKind.WARNING: "warning",
     EventKind.BACKEND_ERROR: "error",
     EventKind.METRIC: "debug",
+    EventKind.INSTANCE: "debug",
     EventKind.CALL: "debug",
     EventKind.CACHE: "debug",
 }

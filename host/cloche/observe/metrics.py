@@ -27,8 +27,15 @@ OTHER = "other"
 
 _USAGE_SUMS = ("guest_fuel", "host_fuel", "wall_ms", "cpu_ms", "host_calls", "bytes_in", "bytes_out")
 
-_END_OF_CALL = {EventKind.CALL, EventKind.TRAP, EventKind.LIMIT, EventKind.DENIED, EventKind.BACKEND_ERROR}
-"""One of these ends each call; a call that failed cost something, too."""
+_WITH_COST = {
+    EventKind.INSTANCE,
+    EventKind.CALL,
+    EventKind.TRAP,
+    EventKind.LIMIT,
+    EventKind.DENIED,
+    EventKind.BACKEND_ERROR,
+}
+"""One of these ends each call, also one that failed, and the making of an instance that serves many."""
 
 Labels = tuple[tuple[str, str], ...]
 
@@ -79,7 +86,7 @@ class Metrics:
             self._add("cloche_events_total", "counter", "Events by kind.", labels, 1)
             if event.kind is EventKind.METRIC:
                 self._record(plugin, event.data)
-            usage = event.data.get("usage") if event.kind in _END_OF_CALL else None
+            usage = event.data.get("usage") if event.kind in _WITH_COST else None
             if isinstance(usage, Mapping):
                 for name in _USAGE_SUMS:
                     amount = usage.get(name)

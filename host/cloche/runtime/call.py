@@ -353,8 +353,7 @@ class ComponentBackend:
         if per_call:
             instance.charge_first_call(cost)
         elif self._stream.has_sinks:
-            data = {"function": "(a new instance)", "usage": cost.to_json()}
-            self._services.emit(EventKind.CALL, data, capability=None, call_id=None)
+            self._services.emit(EventKind.INSTANCE, {"usage": cost.to_json()}, capability=None, call_id=None)
         return instance
 
     def _begin(self, event: Event) -> None:
