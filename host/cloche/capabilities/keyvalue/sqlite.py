@@ -6,13 +6,13 @@ change is one transaction that begins with the write lock: quota and value are c
 
 from __future__ import annotations
 
-import fcntl
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from cloche.capabilities.filelock import LOCK_WAIT_SECONDS, locked_file
 from cloche.capabilities.keyvalue.backend import (
     BackendFailureError,
     Quota,
@@ -24,8 +24,6 @@ from cloche.capabilities.keyvalue.backend import (
 
 FILE_NAME = "keyvalue.sqlite3"
 LOCK_NAME = "keyvalue.lock"
-LOCK_WAIT_SECONDS = 5.0
-"""How long a change waits for another instance's; each holds the lock for one short transaction."""
 PAGE_BYTES = 4096
 SLACK_BYTES = 1 << 20
 """What the file may be larger than twice the quota: indexes, free pages, the schema. A backstop behind the quota."""
@@ -144,12 +142,8 @@ class SqliteBackend:
     def _open(self) -> sqlite3.Connection:
         self._storage.mkdir(mode=0o700, parents=True, exist_ok=True)
         # One opener at a time: switching to WAL answers "locked" at once, without waiting, when two do it together.
-        lock = os.open(self._storage / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with locked_file(self._storage / LOCK_NAME):
             self._connection = self._connect(self._storage / FILE_NAME)
-        finally:
-            os.close(lock)
         return self._connection
 
     def _connect(self, path: Path) -> sqlite3.Connection:
