@@ -18,11 +18,14 @@ from cloche.capabilities.filelock import locked_file
 
 FILE_NAME = "data.ledger"
 _FORMAT = struct.Struct("<8sQQB")
-_MAGIC = b"clocheD1"
+_MAGIC = b"clocheD2"
 
 
 class Ledger:
-    """Bytes and files of one directory while its lock is held. `ensure_room` before growing, `add` after changing."""
+    """Bytes and files of one directory while its lock is held. Directories count as files: each costs the disk as much.
+
+    `ensure_room` before growing, `add` after changing.
+    """
 
     def __init__(self, used_bytes: int, used_files: int, max_bytes: int, max_files: int) -> None:
         self.used_bytes, self.used_files = used_bytes, used_files
