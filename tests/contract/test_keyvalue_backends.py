@@ -261,6 +261,22 @@ def test_swap_sees_a_value_that_came_back(store: Store) -> None:
     assert err(atomics.swap(cas, b"w")) == "cas-failed"
 
 
+def test_swap_sees_a_key_that_came_and_went(store: Store) -> None:
+    """A key that was set and removed again has been changed, also by another instance; other values do not count."""
+    instance = store.instance()
+    bucket, atomics = instance.bucket, instance.atomics
+    cas = ok(atomics.cas_new(bucket, "k"))
+    other = store.instance().bucket
+    ok(other.set("k", b"v"))
+    ok(other.delete("k"))
+    failed = atomics.swap(cas, b"w")
+    assert err(failed) == "cas-failed"
+    ok(other.set("other", b""))
+    ok(other.delete("absent"))
+    ok(atomics.swap(failed.value.payload, b"w"))
+    assert ok(bucket.get("k")) == b"w"
+
+
 def test_swap_over_quota_is_a_store_error(store: Store) -> None:
     """The quota holds for swaps, and the error says so in the store's terms."""
     instance = store.instance(bytes=3)

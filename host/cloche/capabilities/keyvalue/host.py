@@ -106,7 +106,7 @@ class Bucket:
 
     def exists(self, key: str) -> Ok[bool] | Err[Case]:
         """Whether `key` exists."""
-        return self.shop.attempt(lambda: self.shop.backend.read(self.name, self.shop.key(key)).stamp != 0)
+        return self.shop.attempt(lambda: self.shop.backend.read(self.name, self.shop.key(key)).value is not None)
 
     def list_keys(self, cursor: str | None) -> Ok[dict[str, Any]] | Err[Case]:
         """One page of at most 256 keys in byte order, and the cursor of the next page (None after the last)."""

@@ -35,9 +35,10 @@ CREATE TABLE IF NOT EXISTS entries (
     bucket BLOB NOT NULL, key BLOB NOT NULL, value BLOB NOT NULL, stamp INTEGER NOT NULL, UNIQUE (bucket, key)
 );
 CREATE TABLE IF NOT EXISTS totals (
-    id INTEGER PRIMARY KEY CHECK (id = 1), bytes INTEGER NOT NULL, keys INTEGER NOT NULL, stamp INTEGER NOT NULL
+    id INTEGER PRIMARY KEY CHECK (id = 1), bytes INTEGER NOT NULL, keys INTEGER NOT NULL, stamp INTEGER NOT NULL,
+    removal_stamp INTEGER NOT NULL
 );
-INSERT OR IGNORE INTO totals VALUES (1, 0, 0, 0);
+INSERT OR IGNORE INTO totals VALUES (1, 0, 0, 0, 0);
 """
 
 
@@ -99,7 +100,10 @@ class SqliteBackend:
             connection.close()
 
     def _change(self, connection: sqlite3.Connection, bucket: bytes, changes: Mapping[bytes, bytes | None]) -> None:
-        used_bytes, used_keys, stamp = connection.execute("SELECT bytes, keys, stamp FROM totals").fetchone()
+        used_bytes, used_keys, stamp, removal_stamp = connection.execute(
+            "SELECT bytes, keys, stamp, removal_stamp FROM totals"
+        ).fetchone()
+        stamp += 1
         more_bytes = more_keys = 0
         for key, value in changes.items():
             old = connection.execute(
@@ -110,16 +114,17 @@ class SqliteBackend:
         ensure_room(self._quota, used_bytes, used_keys, more_bytes, more_keys)
         for key, value in changes.items():
             if value is None:
-                connection.execute("DELETE FROM entries WHERE bucket = ? AND key = ?", (bucket, key))
+                removed = connection.execute("DELETE FROM entries WHERE bucket = ? AND key = ?", (bucket, key)).rowcount
+                removal_stamp = stamp if removed else removal_stamp
             else:
                 connection.execute(
                     "INSERT INTO entries VALUES (?, ?, ?, ?)"
                     " ON CONFLICT (bucket, key) DO UPDATE SET value = excluded.value, stamp = excluded.stamp",
-                    (bucket, key, value, stamp + 1),
+                    (bucket, key, value, stamp),
                 )
         connection.execute(
-            "UPDATE totals SET bytes = ?, keys = ?, stamp = ?",
-            (used_bytes + more_bytes, used_keys + more_keys, stamp + 1),
+            "UPDATE totals SET bytes = ?, keys = ?, stamp = ?, removal_stamp = ?",
+            (used_bytes + more_bytes, used_keys + more_keys, stamp, removal_stamp),
         )
 
     @contextmanager
@@ -169,4 +174,6 @@ class SqliteBackend:
 
 def _read(connection: sqlite3.Connection, bucket: bytes, key: bytes) -> Stamped:
     row = connection.execute("SELECT value, stamp FROM entries WHERE bucket = ? AND key = ?", (bucket, key)).fetchone()
-    return Stamped(None, 0) if row is None else Stamped(bytes(row[0]), row[1])
+    if row is not None:
+        return Stamped(bytes(row[0]), row[1])
+    return Stamped(None, connection.execute("SELECT removal_stamp FROM totals").fetchone()[0])
