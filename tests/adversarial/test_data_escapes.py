@@ -219,7 +219,7 @@ def test_flood_of_files_and_bytes(trap: Trap) -> None:
     refused = [err(answer) for answer in answers if not hasattr(answer.value, "__len__") and answer.value is not None]
     assert set(refused) == {"quota-exceeded"}
     files = [path for path in trap.root.rglob("*") if path.is_file()]
-    assert len(files) <= 20
+    assert sum(1 for _ in trap.root.rglob("*")) <= 20
     assert sum(path.stat().st_size for path in files) <= 10_000
     data.close()
     trap.unharmed()
@@ -250,7 +250,7 @@ def test_many_instances_write_together(trap: Trap) -> None:
         thread.join()
     files = [path for path in trap.root.rglob("*") if path.is_file()]
     used = ok(hosts[0].usage())
-    assert used["used_files"] == len(files) <= 50
+    assert used["used_files"] == sum(1 for _ in trap.root.rglob("*")) <= 50
     assert used["used_bytes"] == sum(path.stat().st_size for path in files) <= 2_000
     for host in hosts:
         host.close()

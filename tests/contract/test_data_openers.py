@@ -13,7 +13,7 @@ from cloche.capabilities.data.beneath import KernelOpener, WalkingOpener, choose
 from cloche.capabilities.data.grant import INTERFACE, DataParams
 from cloche.capabilities.data.host import MAX_CALL_BYTES, Data, DataHost
 from cloche.capabilities.data.ledger import FILE_NAME
-from cloche.model import Limits
+from cloche.model import Limits, Ok
 from support.capability_rig import Rig, err, ok, reason
 
 
@@ -138,7 +138,7 @@ def test_renaming(plugin: Plugin) -> None:
     ok(data.rename("a/x", "c/d/x"))
     assert ok(data.read("c/d/x")) == b"1"
     assert [entry["name"] for entry in ok(data.list_directory(""))] == ["c", "y"]
-    assert ok(data.usage())["used_files"] == 2
+    assert ok(data.usage())["used_files"] == 4
 
 
 def test_kinds_are_told_apart(plugin: Plugin) -> None:
@@ -187,7 +187,7 @@ def test_read_only_grants(plugin: Plugin) -> None:
 
 def test_quota_edges(plugin: Plugin) -> None:
     """The last byte and the last file fit, one more does not, and nothing is changed by the attempt."""
-    data = plugin.instance(bytes=10, files=2)
+    data = plugin.instance(bytes=10, files=3)
     ok(data.write("a", b"0123456789"))
     assert err(data.write("a", b"0" * 11)) == "quota-exceeded"
     assert err(data.write("b", b"0")) == "quota-exceeded"
@@ -200,8 +200,8 @@ def test_quota_edges(plugin: Plugin) -> None:
     assert ok(data.usage()) == {
         "used_bytes": 10,
         "max_bytes": 10,
-        "used_files": 2,
-        "max_files": 2,
+        "used_files": 3,
+        "max_files": 3,
         "max_call_bytes": MAX_CALL_BYTES,
     }
     ok(data.write("a", b"0"))
@@ -226,6 +226,73 @@ def test_calls_are_bounded(plugin: Plugin) -> None:
     assert err(data.read("a")) == "too-large"
     assert err(data.read_range("a", 0, 9)) == "too-large"
     assert ok(data.read_range("a", 1, 8)) == b"23456789"
+
+
+def counted(plugin: Plugin) -> int:
+    """The files and directories of the plugin, as they stand on the disk."""
+    return sum(1 for _ in plugin.root.rglob("*"))
+
+
+def test_directories_count_as_files(plugin: Plugin) -> None:
+    """Every change keeps the exact number, which a new count finds too; a path that needs too many changes nothing."""
+    data = plugin.instance(files=7)
+    ok(data.write("a/b/c", b""))
+    ok(data.write_range("a/d/e", 0, b"x"))
+    ok(data.write("a/d/e", b"yy"))
+    assert ok(data.usage())["used_files"] == counted(plugin) == 5
+    for refused in (data.write("a/f/g/h", b""), data.write_range("p/q/r", 0, b""), data.rename("a/d/e", "p/q/r/e")):
+        assert err(refused) == "quota-exceeded"
+    assert ok(data.usage())["used_files"] == counted(plugin) == 5
+    ok(data.write("f/g", b""))
+    assert err(data.write("h", b"")) == "quota-exceeded"
+    ok(data.rename("f/g", "a/b/g"))
+    assert ok(data.usage())["used_files"] == counted(plugin) == 6
+    ok(data.remove("a/b/c"))
+    ok(data.remove("a/d/e"))
+    assert ok(data.usage())["used_files"] == counted(plugin) == 3
+    (plugin.root.parent / FILE_NAME).unlink()
+    assert ok(data.usage())["used_files"] == counted(plugin) == 3
+    ok(data.remove("a/b/g"))
+    assert ok(data.usage())["used_files"] == counted(plugin) == 0
+
+
+def test_a_flood_of_directories_is_bounded(plugin: Plugin) -> None:
+    """Deep paths of empty files use the quota up, although they hold no byte."""
+    data = plugin.instance(files=100)
+    answers = [data.write("/".join([f"{number}", *"abcdefghijklmn", "f"]), b"") for number in range(20)]
+    assert [isinstance(answer, Ok) for answer in answers] == [True] * 6 + [False] * 14
+    assert ok(data.usage())["used_files"] == counted(plugin) == 96
+
+
+def test_a_change_that_fails_leaves_no_directory(plugin: Plugin, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the disk is full after some of a path's directories were made, those are gone again and not counted."""
+    data = plugin.instance()
+    ok(data.write("a/f", b""))
+    mkdir = os.mkdir
+
+    def full(name: bytes, mode: int = 0o777, *, dir_fd: int | None = None) -> None:
+        if name == b"d":
+            raise OSError(28, "No space left on device")
+        mkdir(name, mode, dir_fd=dir_fd)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "mkdir", full)
+        for answer in (data.write("a/b/c/d/e", b""), data.write_range("b/d/e", 0, b""), data.rename("a/f", "c/d/f")):
+            assert reason(answer) == "the storage failed"
+            assert counted(plugin) == 2
+    assert ok(data.usage())["used_files"] == 2
+
+
+def test_a_new_count_removes_empty_directories(plugin: Plugin) -> None:
+    """What a host that was killed left behind vanishes, at any depth; a link of the operator's stays and counts."""
+    data = plugin.instance()
+    ok(data.write("a/f", b"1"))
+    for path in ("a/b/c", "d/e", "g"):
+        (plugin.root / path).mkdir(parents=True)
+    (plugin.root / "a" / "link").symlink_to("/")
+    (plugin.root.parent / FILE_NAME).unlink()
+    assert ok(data.usage())["used_files"] == counted(plugin) == 3
+    assert [entry["name"] for entry in ok(data.list_directory(""))] == ["a"]
 
 
 def test_a_killed_writer_causes_a_new_count(plugin: Plugin) -> None:

@@ -11,10 +11,12 @@ import pytest
 from cloche.capabilities.keyvalue.backend import BackendFactory
 from cloche.capabilities.keyvalue.grant import ATOMICS, BATCH, STORE, KeyValueRequest
 from cloche.capabilities.keyvalue.host import (
+    MAX_BATCH_BYTES,
     MAX_BATCH_KEYS,
     MAX_KEY_BYTES,
     MAX_NOTED_BYTES,
     MAX_PAGE_KEYS,
+    MAX_VALUE_BYTES,
     KeyValue,
 )
 from cloche.capabilities.keyvalue.memory import MemoryStores
@@ -200,6 +202,9 @@ def test_size_caps(store: Store) -> None:
     assert f"at most {MAX_KEY_BYTES}" in reason(bucket.set("k" * (MAX_KEY_BYTES + 1), b""))
     assert f"at most {MAX_KEY_BYTES}" in reason(bucket.get("é" * (MAX_KEY_BYTES // 2 + 1)))
     assert "at most 4" in reason(bucket.set("k", b"12345"))
+    bucket = store.instance().bucket
+    ok(bucket.set("k", b"x" * MAX_VALUE_BYTES))
+    assert f"at most {MAX_VALUE_BYTES}" in reason(bucket.set("k", b"x" * (MAX_VALUE_BYTES + 1)))
 
 
 @pytest.mark.parametrize(
@@ -261,6 +266,22 @@ def test_swap_sees_a_value_that_came_back(store: Store) -> None:
     assert err(atomics.swap(cas, b"w")) == "cas-failed"
 
 
+def test_swap_sees_a_key_that_came_and_went(store: Store) -> None:
+    """A key that was set and removed again has been changed, also by another instance; other values do not count."""
+    instance = store.instance()
+    bucket, atomics = instance.bucket, instance.atomics
+    cas = ok(atomics.cas_new(bucket, "k"))
+    other = store.instance().bucket
+    ok(other.set("k", b"v"))
+    ok(other.delete("k"))
+    failed = atomics.swap(cas, b"w")
+    assert err(failed) == "cas-failed"
+    ok(other.set("other", b""))
+    ok(other.delete("absent"))
+    ok(atomics.swap(failed.value.payload, b"w"))
+    assert ok(bucket.get("k")) == b"w"
+
+
 def test_swap_over_quota_is_a_store_error(store: Store) -> None:
     """The quota holds for swaps, and the error says so in the store's terms."""
     instance = store.instance(bytes=3)
@@ -273,13 +294,14 @@ def test_what_cas_handles_remember_is_bounded(store: Store) -> None:
     """Handles of a large value are refused beyond the bound; dropping one, or swapping with it, makes room."""
     instance = store.instance()
     bucket, atomics = instance.bucket, instance.atomics
-    ok(bucket.set("k", b"x" * (MAX_NOTED_BYTES // 2)))
-    first, second = ok(atomics.cas_new(bucket, "k")), ok(atomics.cas_new(bucket, "k"))
+    most = MAX_NOTED_BYTES // MAX_VALUE_BYTES
+    ok(bucket.set("k", b"x" * MAX_VALUE_BYTES))
+    first, second, *_ = [ok(atomics.cas_new(bucket, "k")) for _ in range(most)]
     assert f"{MAX_NOTED_BYTES} bytes" in reason(atomics.cas_new(bucket, "k"))
     first.close()
     ok(atomics.swap(second, b"small"))
-    ok(bucket.set("k", b"x" * (MAX_NOTED_BYTES // 2)))
-    assert [len(ok(ok(atomics.cas_new(bucket, "k")).current())) for _ in range(2)] == [MAX_NOTED_BYTES // 2] * 2
+    ok(bucket.set("k", b"x" * MAX_VALUE_BYTES))
+    assert [len(ok(ok(atomics.cas_new(bucket, "k")).current())) for _ in range(2)] == [MAX_VALUE_BYTES] * 2
 
 
 def test_batch(store: Store) -> None:
@@ -301,16 +323,22 @@ def test_a_batch_happens_whole_or_not_at_all(store: Store) -> None:
 
 
 def test_batches_are_bounded(store: Store) -> None:
-    """Too many keys are refused, and so is an answer that would be huge because keys repeat."""
+    """Too many keys are refused, and so are too many bytes, of what is set and of an answer in which keys repeat."""
     instance = store.instance()
     bucket, batch = instance.bucket, instance.batch
     keys = ["k"] * (MAX_BATCH_KEYS + 1)
     assert f"at most {MAX_BATCH_KEYS}" in reason(batch.get_many(bucket, keys))
     assert f"at most {MAX_BATCH_KEYS}" in reason(batch.set_many(bucket, [(key, b"") for key in keys]))
     assert f"at most {MAX_BATCH_KEYS}" in reason(batch.delete_many(bucket, keys))
-    ok(bucket.set("k", b"x" * (1 << 20)))
-    assert len(ok(batch.get_many(bucket, ["k"] * 16))) == 16
-    assert "fewer keys" in reason(batch.get_many(bucket, ["k"] * 17))
+    half = MAX_BATCH_BYTES // 2
+    ok(batch.set_many(bucket, [("j", b"x" * (half - 1)), ("k", b"x" * (half - 1))]))
+    assert f"at most {MAX_BATCH_BYTES}" in reason(
+        batch.set_many(bucket, [("j", b"y" * (half - 1)), ("k", b"y" * half)])
+    )
+    assert [value[:1] for _, value in ok(batch.get_many(bucket, ["j", "k"]))] == [b"x", b"x"]
+    ok(bucket.set("k", b"x" * half))
+    assert len(ok(batch.get_many(bucket, ["k"] * 2))) == 2
+    assert "fewer keys" in reason(batch.get_many(bucket, ["k", "k", "j"]))
 
 
 def test_two_plugins_share_nothing(store: Store, tmp_path: Path) -> None:

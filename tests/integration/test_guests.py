@@ -102,11 +102,34 @@ def test_instances_draw_different_numbers(noop: cloche.Plugin, host: cloche.Host
 
 @pytest.mark.slow
 def test_error_values_and_resources(noop: cloche.Plugin) -> None:
-    """An error value leaves the instance alive; resources work as handles, also as `own` arguments."""
-    with pytest.raises(cloche.GuestError) as caught:
-        noop[POINT["misbehave"]].fail("no")
-    assert caught.value.payload == "no"
-    assert noop[POINT["values"]].echo_option(None) is None
+    """An error value leaves the instance alive; resources work as handles, borrowed, used up and returned."""
+    counters: Any = noop[POINT["counters"]]
+    with counters.counter(5) as kept:
+        with pytest.raises(cloche.GuestError) as caught:
+            noop[POINT["misbehave"]].fail("no")
+        assert caught.value.payload == "no"
+        assert kept.increment(2) == 7
+        assert counters.total([kept, kept]) == 14
+        made = counters.make(3)
+        assert counters.finish(made) == 3
+        with pytest.raises(cloche.UsageError):
+            made.value()
+        assert kept.value() == 7
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("to_stderr", [False, True])
+@pytest.mark.parametrize(("text", "times"), [("hi", 1), ("0123456789abcdef" * 64, 500), ("x", 8193)])
+def test_what_was_printed_arrives_with_its_call(
+    noop: cloche.Plugin, host: cloche.Host, text: str, times: int, to_stderr: bool
+) -> None:
+    """Python keeps what it prints in a block; the SDK delivers it, whole, before the call returns."""
+    before = host.events.counts().get(cloche.EventKind.OUTPUT, 0)
+    noop[POINT["misbehave"]].print(text, times, to_stderr)
+    assert host.events.counts()[cloche.EventKind.OUTPUT] == before + 1
+    data = host.events.recent(kind=cloche.EventKind.OUTPUT)[-1].data
+    assert (data["stream"], data["dropped_bytes"]) == ("stderr" if to_stderr else "stdout", 0)
+    assert data["text"] == text * times
 
 
 @pytest.mark.slow

@@ -9,10 +9,9 @@
             log.info("greeting", name=name)
             return f"{config.get('greeting', 'Hello')}, {name}!"
 
-Every service works only when the plugin's world imports its interface. Logging and telemetry do nothing without it, so
-that the same code runs in a smaller world; configuration, key-value storage and the data directory raise `Unavailable`.
-What a world imports and the operator did not grant answers with `Denied`, or ends the call where the interface has no
-error to give.
+Every service works only when the plugin's world imports its interface and the operator grants it. Otherwise logging
+and telemetry do nothing and configuration is empty, so that the same code runs in a smaller world; key-value storage
+and the data directory raise `Unavailable` without the import, and `Denied` without the grant.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from typing import TypeVar, overload
 
 from cloche_guest.bindings import imported
 from cloche_guest.errors import Unavailable, asked
+from cloche_guest.lowering import exact
 
 T = TypeVar("T")
 
@@ -26,13 +27,14 @@ def get(key: str) -> str | None: ...
 @overload
 def get(key: str, default: T) -> str | T: ...
 def get(key: str, default: T | None = None) -> str | T | None:
-    """The value of `key`, or `default` when it is not set or the world does not import the interface.
+    """The value of `key`, or `default` when it is not set, not granted, or the world does not import the interface.
 
-    Raises: ServiceError when the host cannot read it; Denied when the operator closed the interface.
+    Raises: ServiceError when the host cannot read it.
     """
     if _host is None:
         return default
-    value: str | None = asked(f"configuration {key!r}", _host.get, key)
+    what = f"configuration {key!r}"
+    value: str | None = asked(what, _host.get, exact(what, key))
     return default if value is None else value
 
 
@@ -67,5 +69,5 @@ def get_bool(key: str, default: bool) -> bool:
 
 
 def get_all() -> dict[str, str]:
-    """Every key that is set; empty when the world does not import the interface."""
+    """Every key that is set and granted; empty when the world does not import the interface."""
     return {} if _host is None else dict(sorted(asked("configuration", _host.get_all)))

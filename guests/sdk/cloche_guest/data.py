@@ -2,7 +2,8 @@
 
 Paths are relative, with `/` between names. Every function raises Unavailable without the import, FileNotFoundError and
 FileExistsError where they fit, Denied when the grant does not cover it, and ServiceError otherwise (`quota_exceeded`,
-`too_large`, `invalid_path`, `wrong_kind`, `other`).
+`too_large`, `invalid_path`, `wrong_kind`, `other`). One call carries `usage().max_call_bytes`, 2 MiB at most: `read`
+takes several for a larger file, and what is larger than that is written with `write_range`, part by part.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from cloche_guest import lowering
 from cloche_guest.bindings import imported
 from cloche_guest.errors import ServiceError, Unavailable, asked
 
@@ -28,7 +30,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Quota:
-    """How full the data directory is, and what is allowed."""
+    """How full the data directory is, and what is allowed. Directories count as files."""
 
     used_bytes: int
     max_bytes: int
@@ -43,8 +45,17 @@ def is_available() -> bool:
 
 
 def read(path: str) -> bytes:
-    """The whole file; `too_large` when it is bigger than the quota's `max_call_bytes`: use `read_range` then."""
-    content: bytes = _ask("read", path)
+    """The whole file. One that is larger than one call carries is read part by part, so a write may come in between."""
+    try:
+        content: bytes = _ask("read", path)
+    except ServiceError as error:
+        if error.case != "too_large":
+            raise
+        most = lowering.MAX_ARGUMENT_BYTES
+        parts = [read_range(path, 0, most)]
+        while len(parts[-1]) == most:
+            parts.append(read_range(path, len(parts) * most, most))
+        content = b"".join(parts)
     return content
 
 
@@ -54,14 +65,16 @@ def read_text(path: str) -> str:
 
 
 def read_range(path: str, offset_bytes: int, max_bytes: int) -> bytes:
-    """A part of the file; shorter only at its end, empty past it."""
-    content: bytes = _ask("read_range", path, offset_bytes, max_bytes)
+    """A part of the file; shorter only at its end, empty past it. Raises: ValueError for a number out of range."""
+    offset = lowering.integer("offset_bytes", offset_bytes, 0, lowering.U64_MAX)
+    most = lowering.integer("max_bytes", max_bytes, 0, lowering.U32_MAX)
+    content: bytes = _ask("read_range", path, values=(offset, most))
     return content
 
 
 def write(path: str, contents: bytes | bytearray | memoryview) -> None:
-    """Make or replace the whole file in one step."""
-    _ask("write", path, bytes(contents))
+    """Make or replace the whole file in one step; `too_large` for more than one call carries."""
+    _ask("write", path, values=(lowering.contents(f"data write {path!r}", contents),))
 
 
 def write_text(path: str, text: str) -> None:
@@ -70,8 +83,9 @@ def write_text(path: str, text: str) -> None:
 
 
 def write_range(path: str, offset_bytes: int, contents: bytes | bytearray | memoryview) -> None:
-    """Write at an offset, making or growing the file."""
-    _ask("write_range", path, offset_bytes, bytes(contents))
+    """Write at an offset, making or growing the file. Raises: ValueError for an offset out of range."""
+    offset = lowering.integer("offset_bytes", offset_bytes, 0, lowering.U64_MAX)
+    _ask("write_range", path, values=(offset, lowering.contents(f"data write_range {path!r}", contents)))
 
 
 def list_directory(path: str = "") -> list[Entry]:
@@ -113,12 +127,12 @@ def _entry(raw: Any) -> Entry:
     return Entry(raw.name, raw.kind.name == "DIRECTORY", raw.size_bytes, raw.modified_ms)
 
 
-def _ask(function: str, *args: Any) -> Any:
+def _ask(function: str, *paths: str, values: tuple[int | bytes, ...] = ()) -> Any:
     if _host is None:
         raise Unavailable("cloche:host/data")
-    what = f"data {function} {args[0]!r}" if args else f"data {function}"
+    what = " ".join([f"data {function}", *map(repr, paths[:1])])
     try:
-        return asked(what, getattr(_host, function), *args)
+        return asked(what, getattr(_host, function), *(lowering.exact(what, path) for path in paths), *values)
     except ServiceError as error:
         if error.case == "not_found":
             raise FileNotFoundError(str(error)) from None

@@ -36,6 +36,14 @@ class _Instance:
         self.is_inside = False
         self.generators: list[random.Random] = []
         self.hooks: list[Callable[[], object]] = []
+        # The plugin's main module is among them: it is what imports the SDK, directly or not.
+        specs = [getattr(module, "__spec__", None) for module in list(sys.modules.values())]
+        self.loading = [spec for spec in specs if _is_executing(spec)]
+
+    def ensure_started(self) -> None:
+        """Start, once; but not for a call at module level, which is part of the build."""
+        if not self.is_started and not any(map(_is_executing, self.loading)):
+            self.start()
 
     def start(self) -> None:
         self.is_started = True
@@ -45,6 +53,11 @@ class _Instance:
             generator.seed(random.getrandbits(256))
         for hook in self.hooks:
             hook()
+
+
+def _is_executing(spec: object) -> bool:
+    """Whether the import system is executing the module of `spec` right now."""
+    return bool(getattr(spec, "_initializing", False))
 
 
 _instance = _Instance()
@@ -75,15 +88,18 @@ def export(plugin: C) -> C:
     Each public method then starts the instance when it is the first call, and delivers what was printed before it
     returns: Python writes standard output in blocks, and an instance may be dropped right after the call. An exception
     other than `Err` leaves as it is; the host shows its traceback, with the lines of source that were read at build.
+
+    So does the constructor of a resource. That of an interface's class runs at build, and starts nothing.
     """
+    is_resource = any(each.__module__.startswith("wit_world.exports.") for each in plugin.__mro__)
     for name in dir(plugin):
-        method = getattr(plugin, name)
-        if name.startswith("_") or getattr(method, "__isabstractmethod__", False):
+        found = next(vars(each)[name] for each in plugin.__mro__ if name in vars(each))
+        method = getattr(found, "__func__", found)  # of a static or class method
+        if not isinstance(method, FunctionType) or method.__code__.co_flags & _ASYNC or _is_abstract(method):
             continue
-        if isinstance(method, FunctionType) and not method.__code__.co_flags & _ASYNC:
-            static = any(isinstance(vars(each).get(name), staticmethod) for each in plugin.__mro__)
-            framed = _framed(method)
-            setattr(plugin, name, staticmethod(framed) if static else framed)
+        if name == "__init__" or not name.startswith("_"):
+            framed = _framed(method, starts=is_resource or name != "__init__")
+            setattr(plugin, name, framed if method is found else type(found)(framed))
     _keep_source(plugin.__module__)
     return plugin
 
@@ -97,16 +113,21 @@ def flush() -> None:
             continue
 
 
-def _framed(method: Callable[..., Any]) -> Callable[..., Any]:
+def _is_abstract(method: FunctionType) -> bool:
+    """Whether the plugin did not write it: a binding's own method, or the constructor that `Protocol` puts there."""
+    return getattr(method, "__isabstractmethod__", False) or method.__module__ == "typing"
+
+
+def _framed(method: Callable[..., Any], *, starts: bool) -> Callable[..., Any]:
     @functools.wraps(method)
-    def call(*args: Any) -> Any:
+    def call(*args: Any, **kwargs: Any) -> Any:
         if _instance.is_inside:  # the plugin calls a method of its own
-            return method(*args)
+            return method(*args, **kwargs)
         _instance.is_inside = True
         try:
-            if not _instance.is_started:
-                _instance.start()
-            return method(*args)
+            if starts:
+                _instance.ensure_started()
+            return method(*args, **kwargs)
         finally:
             _instance.is_inside = False
             flush()

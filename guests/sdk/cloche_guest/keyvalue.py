@@ -12,6 +12,7 @@ from typing import Any
 
 from cloche_guest.bindings import imported
 from cloche_guest.errors import Unavailable, asked
+from cloche_guest.lowering import S64_MAX, S64_MIN, contents, exact, integer
 
 DEFAULT_BUCKET = "default"
 
@@ -28,7 +29,7 @@ class Bucket(MutableMapping[str, bytes]):
     """A collection of keys with byte values: a mapping, with a few things more. Iterating asks the host page by page.
 
     Every operation raises Unavailable without the import, Denied when the operator granted no such bucket, and
-    ServiceError for anything else, such as a full quota.
+    ServiceError for anything else, such as a full quota; ServiceError `too_large` for a value over 2 MiB.
     """
 
     def __init__(self, name: str) -> None:
@@ -36,21 +37,21 @@ class Bucket(MutableMapping[str, bytes]):
         self._handle: Any = None
 
     def __getitem__(self, key: str) -> bytes:
-        value: bytes | None = asked(self._what(key), self._opened().get, key)
+        value: bytes | None = self._ask("get", key)
         if value is None:
             raise KeyError(key)
         return value
 
     def __setitem__(self, key: str, value: bytes | bytearray | memoryview) -> None:
-        asked(self._what(key), self._opened().set, key, bytes(value))
+        self._ask("set", key, contents(self._what(key), value))
 
     def __delitem__(self, key: str) -> None:
         if key not in self:
             raise KeyError(key)
-        asked(self._what(key), self._opened().delete, key)
+        self._ask("delete", key)
 
     def __contains__(self, key: object) -> bool:
-        return isinstance(key, str) and bool(asked(self._what(key), self._opened().exists, key))
+        return isinstance(key, str) and bool(self._ask("exists", key))
 
     def __iter__(self) -> Iterator[str]:
         cursor: str | None = None
@@ -74,16 +75,26 @@ class Bucket(MutableMapping[str, bytes]):
         self[key] = value.encode("utf-8")
 
     def increment(self, key: str, delta: int = 1) -> int:
-        """Add `delta` to the number under `key` and return the sum, in one step. Needs `wasi:keyvalue/atomics`."""
+        """Add `delta` to the number under `key` and return the sum, in one step. Needs `wasi:keyvalue/atomics`.
+
+        Raises: ValueError for a `delta` of more than 64 bits.
+        """
         if _atomics is None:
             raise Unavailable("wasi:keyvalue/atomics")
-        return int(asked(self._what(key), _atomics.increment, self._opened(), key, delta))
+        what = self._what(key)
+        delta = integer(f"delta of {what}", delta, S64_MIN, S64_MAX)
+        return int(asked(what, _atomics.increment, self._opened(), exact(what, key), delta))
+
+    def _ask(self, function: str, key: str, *values: bytes) -> Any:
+        what = self._what(key)
+        return asked(what, getattr(self._opened(), function), exact(what, key), *values)
 
     def _opened(self) -> Any:
         if self._handle is None:
             if _host is None:
                 raise Unavailable("wasi:keyvalue/store")
-            self._handle = asked(f"bucket {self.name!r}", _host.open, self.name)
+            what = f"bucket {self.name!r}"
+            self._handle = asked(what, _host.open, exact(what, self.name))
         return self._handle
 
     def _what(self, key: object) -> str:

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 from cloche_guest.bindings import exported
 from cloche_guest.errors import Err, ServiceError
+from cloche_guest.lowering import shown
 
 T = TypeVar("T")
 
@@ -90,15 +91,15 @@ class Lifecycle:
         health = _answer(self.on_health)
         if health.state == "ok":
             return _wit.Status_Ok()
-        return {"degraded": _wit.Status_Degraded, "failing": _wit.Status_Failing}[health.state](health.text)
+        return {"degraded": _wit.Status_Degraded, "failing": _wit.Status_Failing}[health.state](shown(health.text))
 
 
 def _answer(hook: Callable[..., T], *args: Any) -> T:
     try:
         return hook(*args)
     except InvalidConfig as error:
-        raise Err(_wit.Error_InvalidConfig(str(error))) from None
+        raise Err(_wit.Error_InvalidConfig(shown(error))) from None
     except NotNow as error:
-        raise Err(_wit.Error_Unavailable(str(error))) from None
+        raise Err(_wit.Error_Unavailable(shown(error))) from None
     except ServiceError as error:
-        raise Err(_wit.Error_Other(str(error))) from None
+        raise Err(_wit.Error_Other(shown(error))) from None

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 
 from cloche_guest.bindings import imported
+from cloche_guest.lowering import shown
 
 _host = imported("logging", "wasi_logging_logging", having="log", standard=True)
 
@@ -20,32 +21,32 @@ def is_available() -> bool:
     return _host is not None
 
 
-def trace(message: str, *, context: str = "", **fields: object) -> None:
+def trace(message: str, /, *, context: str = "", **fields: object) -> None:
     """Values of variables and the flow of control."""
     _write("TRACE", context, message, fields)
 
 
-def debug(message: str, *, context: str = "", **fields: object) -> None:
+def debug(message: str, /, *, context: str = "", **fields: object) -> None:
     """Of interest to someone who debugs the plugin."""
     _write("DEBUG", context, message, fields)
 
 
-def info(message: str, *, context: str = "", **fields: object) -> None:
+def info(message: str, /, *, context: str = "", **fields: object) -> None:
     """Of interest to someone who watches the plugin."""
     _write("INFO", context, message, fields)
 
 
-def warning(message: str, *, context: str = "", **fields: object) -> None:
+def warning(message: str, /, *, context: str = "", **fields: object) -> None:
     """Something looks hazardous."""
     _write("WARN", context, message, fields)
 
 
-def error(message: str, *, context: str = "", **fields: object) -> None:
+def error(message: str, /, *, context: str = "", **fields: object) -> None:
     """Something went wrong."""
     _write("ERROR", context, message, fields)
 
 
-def critical(message: str, *, context: str = "", **fields: object) -> None:
+def critical(message: str, /, *, context: str = "", **fields: object) -> None:
     """The plugin cannot go on."""
     _write("CRITICAL", context, message, fields)
 
@@ -79,4 +80,4 @@ def _level(number: int) -> str:
 def _write(level: str, context: str, message: str, fields: dict[str, object]) -> None:
     if _host is not None:
         words = "".join(f" {name}={value!r}" for name, value in fields.items())
-        _host.log(getattr(_host.Level, level), context, message + words)
+        _host.log(getattr(_host.Level, level), shown(context), shown(message) + shown(words))

@@ -7,6 +7,7 @@ import linecache
 import random
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -42,6 +43,54 @@ def test_hooks_and_seeds_come_once_before_the_first_call(entry: Any) -> None:
     thing.go()
     thing.go()
     assert events == ["start", "go", "go"]
+
+
+PLUGIN_MODULE = """
+import importlib
+import cloche_guest.entry
+
+entry = importlib.reload(cloche_guest.entry)  # as its first import does, while this module is executed
+events = []
+entry.at_start(lambda: events.append("start"))
+
+@entry.export
+class Thing:
+    def __init__(self):
+        self.go()
+
+    def go(self):
+        events.append("go")
+
+Thing().go()
+"""
+
+
+def test_a_call_at_module_level_starts_nothing(entry: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Warm-up calls are part of the build, and so is the constructor of an interface's class, whenever it runs."""
+    (tmp_path / "plugin_that_warms_up.py").write_text(PLUGIN_MODULE)
+    monkeypatch.syspath_prepend(tmp_path)
+    plugin: Any = importlib.import_module("plugin_that_warms_up")
+    monkeypatch.delitem(sys.modules, "plugin_that_warms_up")
+    thing = plugin.Thing()
+    assert plugin.events == ["go"] * 3
+    thing.go()
+    assert plugin.events == ["go"] * 3 + ["start", "go"]
+
+
+def test_the_constructor_of_a_resource_starts_the_instance(entry: Any) -> None:
+    """It may be the first call of an instance; an interface's class is constructed at build instead."""
+    events: list[str] = []
+    entry.at_start(lambda: events.append("start"))
+    binding = type("Token", (), {"__module__": "wit_world.exports.tokens"})
+
+    @entry.export
+    class Token(binding):  # type: ignore[misc, valid-type]
+        def __init__(self, *, label: str) -> None:
+            events.append(label)
+
+    Token(label="a")
+    Token(label="b")
+    assert events == ["start", "a", "b"]
 
 
 def test_generators_are_seeded_in_each_instance(entry: Any) -> None:
@@ -110,12 +159,12 @@ def test_output_is_delivered_however_the_call_ends(
 
 
 def test_inner_calls_have_no_frame(entry: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A method that calls itself flushes once, and adds only its own frames to a traceback."""
+    """A method that calls itself flushes once, however it names its arguments."""
 
     @entry.export
     class Thing:
         def down(self, depth: int) -> int:
-            return depth and 1 + self.down(depth - 1)
+            return depth and 1 + self.down(depth=depth - 1)
 
     out = Stream()
     monkeypatch.setattr(sys, "stdout", out)
@@ -124,7 +173,7 @@ def test_inner_calls_have_no_frame(entry: Any, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_everything_public_is_framed_and_nothing_else(entry: Any) -> None:
-    """Inherited and static methods are exported too; private, abstract and asynchronous ones stay as they are."""
+    """Inherited, static and class methods are exported too; private, abstract, asynchronous ones stay as they are."""
     from abc import abstractmethod
     from typing import Protocol
 
@@ -146,13 +195,18 @@ def test_everything_public_is_framed_and_nothing_else(entry: Any) -> None:
         def static(value: int) -> int:
             return value
 
+        @classmethod
+        def made(cls) -> str:
+            return cls.__name__
+
         async def later(self) -> None: ...
 
         def _private(self) -> None: ...
 
-    framed = {name for name in dir(Thing) if name[0] != "_" and hasattr(getattr(Thing, name), "__wrapped__")}
-    assert framed == {"inherited", "inherited_static", "static"}
-    assert (Thing.static(3), Thing.inherited_static(4)) == (3, 4)
+    named = [name for name in dir(Thing) if name[0] != "_" or name == "__init__"]
+    framed = {name for name in named if hasattr(getattr(Thing, name), "__wrapped__")}
+    assert framed == {"inherited", "inherited_static", "static", "made"}
+    assert (Thing.static(3), Thing.inherited_static(4), Thing.made()) == (3, 4, "Thing")
     assert not hasattr(Base.inherited, "__wrapped__")
 
 

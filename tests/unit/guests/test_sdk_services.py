@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from cloche_guest.lowering import MAX_ARGUMENT_BYTES
+
 MODULES = ("log", "config", "keyvalue", "telemetry", "data", "lifecycle")
 
 
@@ -221,6 +223,151 @@ def test_telemetry_says_whether_it_was_taken(sdk: Callable[..., SimpleNamespace]
     assert [it.observe("t", 1) for _ in range(3)] == [False] * 3
     assert len(lines) == 1
     assert "reason='other'" in lines[0]
+
+
+def test_telemetry_takes_labels_of_any_name(sdk: Callable[..., SimpleNamespace]) -> None:
+    """A keyword's `_` stands for `-`; a mapping gives names as they are; a label may be called like a parameter."""
+    taken: list[tuple[object, ...]] = []
+    functions = {name: lambda *args: taken.append(args) for name in ("count", "gauge", "observe")}
+    it = sdk(telemetry=functions).telemetry
+    assert it.count("hits", 1, http_status=200, name="a", labels="b", increment="c")
+    assert it.gauge("level", 1, {"http-status": "200"}, value=None)
+    assert it.observe("time", True)
+    assert taken == [
+        ("hits", 1, [("http-status", "200"), ("name", "a"), ("labels", "b"), ("increment", "c")]),
+        ("level", 1.0, [("http-status", "200"), ("value", "None")]),
+        ("time", 1.0, []),
+    ]
+
+
+def test_telemetry_breaks_for_nothing_that_it_is_given(sdk: Callable[..., SimpleNamespace]) -> None:
+    """What does not fit its WIT type never reaches the host: the answer is False, and a warning tells once why."""
+    lines: list[str] = []
+    it = sdk(
+        logging={"Level": Level, "log": lambda _level, _context, message: lines.append(message)},
+        telemetry={name: lambda *args: pytest.fail(f"handed over: {args}") for name in ("count", "observe", "event")},
+    ).telemetry
+    endless: list[object] = []
+    endless.append(endless)
+    calls: tuple[Callable[[], bool], ...] = (
+        *(lambda number=number: it.count("hits", number) for number in (-1, 1 << 64, 10**5000, 1.5, "1", None)),
+        *(lambda number=number: it.observe("time", number) for number in (10**400, "x", None)),
+        lambda: it.count("hits", 1, 5),
+        lambda: it.event("odd", object()),
+        lambda: it.event("odd", endless),
+        lambda: it.event("long", "x" * (MAX_ARGUMENT_BYTES + 1)),
+    )
+    assert [call() for call in calls] == [False] * len(calls)
+    assert [line.split(" detail")[0] for line in lines] == [
+        "telemetry refused name='hits' reason='invalid_value'",
+        "telemetry refused name='time' reason='invalid_value'",
+        "telemetry refused name='odd' reason='invalid_value'",
+        "telemetry refused name='long' reason='too_large'",
+    ]
+    assert f"-1 is not between 0 and {(1 << 64) - 1}" in lines[0]
+
+
+def test_halves_of_surrogate_pairs_are_replaced(sdk: Callable[..., SimpleNamespace]) -> None:
+    """Texts for people arrive with question marks where the host could take no character."""
+    lines: list[tuple[str, str]] = []
+    taken: list[tuple[object, ...]] = []
+    it = sdk(
+        logging={"Level": Level, "log": lambda _level, *rest: lines.append(rest)},
+        telemetry={name: lambda *args: taken.append(args) for name in ("count", "observe", "event")},
+    )
+    it.log.info("a\ud800b", context="c\udfff", message="m\udcff")
+    it.log.info(5)
+    assert lines == [("c?", "a?b message='m\\udcff'"), ("", "5")]
+    assert it.telemetry.count("n\ud800", 1, {"l\ud800": "v\ud800"})
+    assert it.telemetry.event("k\ud800", "p\ud800")
+    assert taken == [("n?", 1, [("l?", "v?")]), ("k?", "p?")]
+
+
+def never(*args: object) -> object:
+    """A function of the host that a test does not expect to be called."""
+    return pytest.fail(f"handed over: {args}")
+
+
+@pytest.mark.parametrize("size_bytes", [MAX_ARGUMENT_BYTES, MAX_ARGUMENT_BYTES + 1])
+def test_contents_are_bounded_before_they_are_handed_over(sdk: Callable[..., SimpleNamespace], size_bytes: int) -> None:
+    """Exactly the bound passes; one byte more is an exception that names the bound, and the host is not asked."""
+    from cloche_guest.errors import ServiceError
+
+    sizes: list[int] = []
+
+    def take(*args: Any) -> None:
+        sizes.append(len(args[-1]))
+
+    bucket = SimpleNamespace(set=take)
+    it = sdk(
+        store={"Bucket": object, "open": lambda _name: bucket},
+        data={"read_range": None, "write": take, "write_range": take},
+    )
+    contents = bytes(size_bytes)
+    calls: tuple[Callable[[], object], ...] = (
+        lambda: it.data.write("p", contents),
+        lambda: it.data.write_range("p", 0, memoryview(contents)),
+        lambda: it.keyvalue.open("b").__setitem__("k", bytearray(contents)),
+        lambda: it.keyvalue.open("b").set_text("k", "x" * size_bytes),
+    )
+    for call in calls:
+        if size_bytes <= MAX_ARGUMENT_BYTES:
+            call()
+            continue
+        with pytest.raises(ServiceError, match=f"at most {MAX_ARGUMENT_BYTES}") as caught:
+            call()
+        assert caught.value.case == "too_large"
+    assert sizes == ([size_bytes] * 4 if size_bytes <= MAX_ARGUMENT_BYTES else [])
+
+
+def test_what_fits_no_wit_type_is_an_exception(sdk: Callable[..., SimpleNamespace]) -> None:
+    """Numbers out of range, wrong types and halves of surrogate pairs are refused, and the host is not asked."""
+    it = sdk(
+        wasi_keyvalue_store={"Bucket": object, "open": lambda _name: SimpleNamespace(get=never, set=never)},
+        wasi_config_store={"get_all": never, "get": never},
+        atomics={"increment": never},
+        data={"read_range": never, "write_range": never, "read": never, "write": never},
+    )
+    bucket = it.keyvalue.open("b")
+    refused: tuple[tuple[type[Exception], Callable[[], object]], ...] = (
+        (ValueError, lambda: it.data.read_range("p", -1, 1)),
+        (ValueError, lambda: it.data.read_range("p", 1 << 64, 1)),
+        (ValueError, lambda: it.data.read_range("p", 0, 1 << 32)),
+        (ValueError, lambda: it.data.write_range("p", -1, b"")),
+        (TypeError, lambda: it.data.write_range("p", 0.5, b"")),
+        (TypeError, lambda: it.data.write("p", 5)),
+        (TypeError, lambda: it.data.write("p", "text")),
+        (TypeError, lambda: it.data.read(5)),
+        (UnicodeEncodeError, lambda: it.data.read("\ud800")),
+        (ValueError, lambda: bucket.increment("k", 1 << 63)),
+        (ValueError, lambda: bucket.increment("k", -(1 << 63) - 1)),
+        (TypeError, lambda: bucket.increment("k", 1.5)),
+        (TypeError, lambda: bucket.__setitem__("k", 5)),
+        (TypeError, lambda: bucket[5]),
+        (UnicodeEncodeError, lambda: bucket["\ud800"]),
+        (UnicodeEncodeError, lambda: it.keyvalue.open("\ud800")["k"]),
+        (TypeError, lambda: it.config.get(5)),
+    )
+    for error, call in refused:
+        with pytest.raises(error):
+            call()
+    with pytest.raises(ValueError, match=f"between {-(1 << 63)} and {(1 << 63) - 1}"):
+        bucket.increment("k", 1 << 63)
+
+
+@pytest.mark.parametrize("size_bytes", [MAX_ARGUMENT_BYTES, 2 * MAX_ARGUMENT_BYTES, 2 * MAX_ARGUMENT_BYTES + 1])
+def test_a_large_file_is_read_part_by_part(sdk: Callable[..., SimpleNamespace], size_bytes: int) -> None:
+    """A file that the host does not give at once is the same bytes, asked for in ranges."""
+    content = b"".join(number.to_bytes(4) for number in range(size_bytes // 4 + 1))[:size_bytes]
+    asked: list[int] = []
+
+    def read_range(_path: str, offset: int, most: int) -> bytes:
+        asked.append(offset)
+        return content[offset : offset + most]
+
+    it = sdk(data={"read": refuse(type("Error_TooLarge", (), {})()), "read_range": read_range}).data
+    assert it.read("p") == content
+    assert asked == list(range(0, size_bytes + 1, MAX_ARGUMENT_BYTES))
 
 
 def test_lifecycle_hooks_become_wit_answers(sdk: Callable[..., SimpleNamespace]) -> None:

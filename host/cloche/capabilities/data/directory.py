@@ -62,16 +62,16 @@ class Directory:
         """Make or replace the whole file in one step, through a temporary file."""
         with self._changing() as ledger:
             old = self._regular(self._look(names))
-            more_bytes, more_files = len(contents) - (old.st_size if old else 0), 0 if old else 1
-            ledger.ensure_room(more_bytes, more_files)
+            more_bytes = len(contents) - (old.st_size if old else 0)
+            ledger.ensure_room(more_bytes, 0 if old else self._missing(names) + 1)
             temporary = self._write_temporary(contents)
             try:
-                with self._parent(names, make=True) as parent:
+                with self._made_parent(names, ledger) as parent:
                     os.rename(temporary, names[-1], src_dir_fd=self._temporary, dst_dir_fd=parent)
             except BaseException:
                 os.unlink(temporary, dir_fd=self._temporary)
                 raise
-            ledger.add(more_bytes, more_files)
+            ledger.add(more_bytes, 0 if old else 1)
 
     def write_range(self, names: Names, offset_bytes: int, contents: bytes) -> None:
         """Write in place, making or growing the file."""
@@ -79,10 +79,8 @@ class Directory:
             old = self._regular(self._look(names))
             size_bytes = old.st_size if old else 0
             grown = max(size_bytes, offset_bytes + len(contents)) if contents else size_bytes
-            ledger.ensure_room(grown - size_bytes, 0 if old else 1)
-            with self._parent(names, make=True):
-                pass
-            with self._file(names, os.O_RDWR | os.O_CREAT) as (descriptor, _):
+            ledger.ensure_room(grown - size_bytes, 0 if old else self._missing(names) + 1)
+            with self._made_parent(names, ledger), self._file(names, os.O_RDWR | os.O_CREAT) as (descriptor, _):
                 rest = memoryview(contents)
                 while rest:
                     written = os.pwrite(descriptor, rest, offset_bytes)
@@ -97,21 +95,18 @@ class Directory:
             with self._parent(names) as parent:
                 os.unlink(names[-1], dir_fd=parent)
             ledger.add(-old.st_size, -1)
-            self._prune(names)
+            self._prune(names, ledger)
 
     def rename(self, old_names: Names, new_names: Names) -> None:
-        """Move a file to a path where nothing stands."""
-        with self._changing():
+        """Move a file to a path where nothing stands, and remove the directories that it leaves empty."""
+        with self._changing() as ledger:
             self._existing(old_names)
             if self._look(new_names) is not None:
                 raise DataError(Reason.ALREADY_EXISTS)
-            try:
-                with self._parent(old_names) as source, self._parent(new_names, make=True) as target:
-                    os.rename(old_names[-1], new_names[-1], src_dir_fd=source, dst_dir_fd=target)
-            except DataError:
-                self._prune(new_names)
-                raise
-            self._prune(old_names)
+            ledger.ensure_room(0, self._missing(new_names))
+            with self._parent(old_names) as source, self._made_parent(new_names, ledger) as target:
+                os.rename(old_names[-1], new_names[-1], src_dir_fd=source, dst_dir_fd=target)
+            self._prune(old_names, ledger)
 
     def stat(self, names: Names) -> Found:
         """What stands at the path."""
@@ -142,7 +137,7 @@ class Directory:
         return sorted(listed, key=lambda found: found.name)
 
     def usage(self) -> tuple[int, int]:
-        """Bytes and files in the directory."""
+        """Bytes in the directory, and files and directories."""
         with self._changing() as ledger:
             return ledger.used_bytes, ledger.used_files
 
@@ -184,15 +179,23 @@ class Directory:
             yield ledger
 
     def _count(self) -> tuple[int, int]:
-        """Bytes and files, counted by walking; also removes temporary files of a host that was killed."""
+        """Bytes, and files and directories, counted by walking. Removes what a host that was killed left behind:
+        temporary files and empty directories."""
         with os.scandir(self._temporary) as leftovers:
             for leftover in leftovers:
                 os.unlink(leftover.name, dir_fd=self._temporary)
         used_bytes = used_files = 0
-        for _, _, files, descriptor in os.fwalk(".", dir_fd=self._root, follow_symlinks=False):
+        for _, directories, files, descriptor in os.fwalk(".", topdown=False, follow_symlinks=False, dir_fd=self._root):
             for name in files:
                 with suppress(FileNotFoundError):
                     used_bytes += os.stat(name, dir_fd=descriptor, follow_symlinks=False).st_size
+                    used_files += 1
+            for name in directories:
+                try:
+                    os.rmdir(name, dir_fd=descriptor)
+                except FileNotFoundError:
+                    continue
+                except OSError:  # it is not empty, or a link to a directory
                     used_files += 1
         return used_bytes, used_files
 
@@ -218,17 +221,31 @@ class Directory:
             os.close(descriptor)
 
     @contextmanager
-    def _parent(self, names: Names, *, make: bool = False) -> Iterator[int]:
-        """The directory that holds the last name; with `make`, made with everything above it."""
-        if make:
-            for depth in range(1, len(names)):
-                with self._parent(names[:depth]) as above, suppress(FileExistsError):
-                    os.mkdir(names[depth - 1], 0o700, dir_fd=above)
+    def _parent(self, names: Names) -> Iterator[int]:
+        """The directory that holds the last name."""
         descriptor = self._opened(names[:-1], os.O_RDONLY | os.O_DIRECTORY)
         try:
             yield descriptor
         finally:
             os.close(descriptor)
+
+    def _missing(self, names: Names) -> int:
+        """How many of the directories above the last name are not there."""
+        return sum(self._look(names[:depth]) is None for depth in range(1, len(names)))
+
+    @contextmanager
+    def _made_parent(self, names: Names, ledger: Ledger) -> Iterator[int]:
+        """The directory that holds the last name, made with everything above it; gone again when the body fails."""
+        try:
+            for depth in range(1, len(names)):
+                with self._parent(names[:depth]) as above, suppress(FileExistsError):
+                    os.mkdir(names[depth - 1], 0o700, dir_fd=above)
+                    ledger.add(0, 1)
+            with self._parent(names) as parent:
+                yield parent
+        except BaseException:
+            self._prune(names, ledger)
+            raise
 
     def _look(self, names: Names) -> os.stat_result | None:
         """The status of what stands at the path, links not followed; None when nothing does."""
@@ -274,12 +291,12 @@ class Directory:
             os.close(descriptor)
         return name
 
-    def _prune(self, names: Names) -> None:
-        """Remove the directories above `names` that are empty now, innermost first."""
-        with suppress(OSError, DataError):
-            for depth in range(len(names) - 1, 0, -1):
-                with self._parent(names[:depth]) as above:
-                    os.rmdir(names[depth - 1], dir_fd=above)
+    def _prune(self, names: Names, ledger: Ledger) -> None:
+        """Remove the directories above the last name that are empty now, innermost first."""
+        for depth in range(len(names) - 1, 0, -1):
+            with suppress(OSError, DataError), self._parent(names[:depth]) as above:
+                os.rmdir(names[depth - 1], dir_fd=above)
+                ledger.add(0, -1)
 
 
 def _found(name: str, status: os.stat_result) -> Found:

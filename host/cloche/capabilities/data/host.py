@@ -17,8 +17,9 @@ from cloche.model import Err, Ok
 from cloche.resources import wit_dir
 from cloche.values import Case
 
-MAX_CALL_BYTES = 16 << 20
-"""Most bytes that one call reads or writes; larger files go in ranges."""
+MAX_CALL_BYTES = 2 << 20
+"""Most bytes that one call reads or writes; larger files go in ranges. Below what the engine takes of a guest (2.7
+million bytes): beyond that the guest would get a trap instead of an answer."""
 
 T = TypeVar("T")
 

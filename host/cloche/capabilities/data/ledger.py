@@ -7,7 +7,6 @@ causes a new count. Whoever changes the directory by hand removes `data.ledger`.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import struct
 from collections.abc import Callable, Iterator
@@ -15,14 +14,18 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from cloche.capabilities.data.failure import DataError, Reason
+from cloche.capabilities.filelock import locked_file
 
 FILE_NAME = "data.ledger"
 _FORMAT = struct.Struct("<8sQQB")
-_MAGIC = b"clocheD1"
+_MAGIC = b"clocheD2"
 
 
 class Ledger:
-    """Bytes and files of one directory while its lock is held. `reserve` before growing, `add` after changing."""
+    """Bytes and files of one directory while its lock is held. Directories count as files: each costs the disk as much.
+
+    `ensure_room` before growing, `add` after changing.
+    """
 
     def __init__(self, used_bytes: int, used_files: int, max_bytes: int, max_files: int) -> None:
         self.used_bytes, self.used_files = used_bytes, used_files
@@ -43,14 +46,12 @@ class Ledger:
 
 @contextmanager
 def locked(storage: Path, count: Callable[[], tuple[int, int]], max_bytes: int, max_files: int) -> Iterator[Ledger]:
-    """Hold the plugin's writing lock, across threads and processes; may wait for another writer's one operation.
+    """Hold the plugin's writing lock, across threads and processes; waits for another writer's one operation.
 
     `count` walks the directory and is called when there are no trusted numbers. When the body fails unexpectedly the
-    numbers stay marked as unsure, and the next writer counts anew.
+    numbers stay marked as unsure, and the next writer counts anew. Raises: TimeoutError when the lock was not let go.
     """
-    descriptor = os.open(storage / FILE_NAME, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    with locked_file(storage / FILE_NAME) as descriptor:
         found = os.pread(descriptor, _FORMAT.size, 0)
         magic, used_bytes, used_files, sure = _FORMAT.unpack(found) if len(found) == _FORMAT.size else (b"", 0, 0, 0)
         if magic != _MAGIC or not sure:
@@ -63,5 +64,3 @@ def locked(storage: Path, count: Callable[[], tuple[int, int]], max_bytes: int, 
             os.pwrite(descriptor, _FORMAT.pack(_MAGIC, ledger.used_bytes, ledger.used_files, 1), 0)
             raise
         os.pwrite(descriptor, _FORMAT.pack(_MAGIC, ledger.used_bytes, ledger.used_files, 1), 0)
-    finally:
-        os.close(descriptor)

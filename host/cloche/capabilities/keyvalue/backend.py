@@ -23,8 +23,9 @@ class Quota:
 
 @dataclass(frozen=True, slots=True)
 class Stamped:
-    """A value and the stamp of the change that made it; None and 0 where there is no value. No two changes of one
-    plugin's store have the same stamp, so a value that was removed and set again is not mistaken for the old one."""
+    """A value and the stamp of the change that made it; where there is no value, None and the stamp of the last change
+    that removed any key. No two changes of one plugin's store have the same stamp, so neither a value that was removed
+    and set again nor a lack of one that was mended meanwhile is mistaken for the old one."""
 
     value: bytes | None
     stamp: int

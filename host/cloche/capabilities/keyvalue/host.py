@@ -31,12 +31,13 @@ from cloche.values import Case
 
 MAX_KEY_BYTES = 1024
 """Longest key, in bytes of UTF-8; the index holds keys whole."""
-MAX_VALUE_BYTES = 16 << 20
-"""Largest value; it is held in memory several times over while it is stored."""
+MAX_VALUE_BYTES = 2 << 20
+"""Largest value. Below what the engine takes of a guest (2.7 million bytes): beyond that the guest would get a trap
+instead of an answer."""
 MAX_BATCH_KEYS = 1000
 """Most keys of one batch operation."""
-MAX_BATCH_BYTES = 16 << 20
-"""Most bytes of keys and values that one batch operation returns."""
+MAX_BATCH_BYTES = 2 << 20
+"""Most bytes of keys and values that one batch operation takes, and of values that it returns; as for one value."""
 MAX_NOTED_BYTES = 32 << 20
 """Most bytes of values that the open `cas` handles of one instance remember together: making one moves no bytes."""
 MAX_PAGE_KEYS = 256
@@ -106,7 +107,7 @@ class Bucket:
 
     def exists(self, key: str) -> Ok[bool] | Err[Case]:
         """Whether `key` exists."""
-        return self.shop.attempt(lambda: self.shop.backend.read(self.name, self.shop.key(key)).stamp != 0)
+        return self.shop.attempt(lambda: self.shop.backend.read(self.name, self.shop.key(key)).value is not None)
 
     def list_keys(self, cursor: str | None) -> Ok[dict[str, Any]] | Err[Case]:
         """One page of at most 256 keys in byte order, and the cursor of the next page (None after the last)."""
@@ -202,7 +203,7 @@ class BatchHost:
         self._shop = shop
 
     def get_many(self, bucket: Bucket, keys: list[str]) -> Ok[list[tuple[str, bytes | None]]] | Err[Case]:
-        """The value of each key in order; `other` for more than 1000 keys or 16 MiB of answer."""
+        """The value of each key in order; `other` for more than 1000 keys or 2 MiB of values."""
 
         def read() -> list[tuple[str, bytes | None]]:
             encoded = self._keys(keys)
@@ -212,14 +213,15 @@ class BatchHost:
         return self._shop.attempt(read)
 
     def set_many(self, bucket: Bucket, key_values: list[tuple[str, bytes]]) -> Ok[None] | Err[Case]:
-        """Set many values; of a key that is named twice the last value stays."""
+        """Set many values; of a key that is named twice the last value stays. `other` for more than 2 MiB together."""
 
         def write() -> None:
-            self._keys([key for key, _ in key_values])
-            changes: dict[bytes, bytes | None] = {
-                self._shop.key(key): self._shop.value(value) for key, value in key_values
-            }
-            self._shop.backend.change(bucket.name, changes)
+            keys = self._keys([key for key, _ in key_values])
+            values = [self._shop.value(value) for _, value in key_values]
+            size_bytes = sum(map(len, keys)) + sum(map(len, values))
+            if size_bytes > MAX_BATCH_BYTES:
+                raise _RefusedError(f"a batch has {size_bytes} bytes; at most {MAX_BATCH_BYTES} are allowed")
+            self._shop.backend.change(bucket.name, dict(zip(keys, values, strict=True)))
 
         return self._shop.attempt(write)
 

@@ -17,7 +17,7 @@ class MemoryStore:
         self.lock = threading.RLock()
         self.entries: dict[tuple[bytes, bytes], Stamped] = {}
         self.used_bytes = 0
-        self.stamp = 0
+        self.stamp = self.removal_stamp = 0
 
 
 class MemoryStores:
@@ -42,7 +42,7 @@ class MemoryBackend:
     def read(self, bucket: bytes, key: bytes) -> Stamped:
         """See `KeyValueBackend.read`."""
         with self._store.lock:
-            return self._store.entries.get((bucket, key), Stamped(None, 0))
+            return self._store.entries.get((bucket, key), Stamped(None, self._store.removal_stamp))
 
     def read_many(self, bucket: bytes, keys: Iterable[bytes], max_bytes: int) -> dict[bytes, bytes | None]:
         """See `KeyValueBackend.read_many`."""
@@ -64,10 +64,10 @@ class MemoryBackend:
             store.used_bytes += more_bytes
             store.stamp += 1
             for key, value in changes.items():
-                if value is None:
-                    store.entries.pop((bucket, key), None)
-                else:
+                if value is not None:
                     store.entries[(bucket, key)] = Stamped(value, store.stamp)
+                elif store.entries.pop((bucket, key), None) is not None:
+                    store.removal_stamp = store.stamp
 
     def increment(self, bucket: bytes, key: bytes, delta: int) -> int:
         """See `KeyValueBackend.increment`."""

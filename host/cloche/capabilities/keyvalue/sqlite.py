@@ -6,13 +6,13 @@ change is one transaction that begins with the write lock: quota and value are c
 
 from __future__ import annotations
 
-import fcntl
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from cloche.capabilities.filelock import LOCK_WAIT_SECONDS, locked_file
 from cloche.capabilities.keyvalue.backend import (
     BackendFailureError,
     Quota,
@@ -24,8 +24,6 @@ from cloche.capabilities.keyvalue.backend import (
 
 FILE_NAME = "keyvalue.sqlite3"
 LOCK_NAME = "keyvalue.lock"
-LOCK_WAIT_SECONDS = 5.0
-"""How long a change waits for another instance's; each holds the lock for one short transaction."""
 PAGE_BYTES = 4096
 SLACK_BYTES = 1 << 20
 """What the file may be larger than twice the quota: indexes, free pages, the schema. A backstop behind the quota."""
@@ -37,9 +35,10 @@ CREATE TABLE IF NOT EXISTS entries (
     bucket BLOB NOT NULL, key BLOB NOT NULL, value BLOB NOT NULL, stamp INTEGER NOT NULL, UNIQUE (bucket, key)
 );
 CREATE TABLE IF NOT EXISTS totals (
-    id INTEGER PRIMARY KEY CHECK (id = 1), bytes INTEGER NOT NULL, keys INTEGER NOT NULL, stamp INTEGER NOT NULL
+    id INTEGER PRIMARY KEY CHECK (id = 1), bytes INTEGER NOT NULL, keys INTEGER NOT NULL, stamp INTEGER NOT NULL,
+    removal_stamp INTEGER NOT NULL
 );
-INSERT OR IGNORE INTO totals VALUES (1, 0, 0, 0);
+INSERT OR IGNORE INTO totals VALUES (1, 0, 0, 0, 0);
 """
 
 
@@ -101,7 +100,10 @@ class SqliteBackend:
             connection.close()
 
     def _change(self, connection: sqlite3.Connection, bucket: bytes, changes: Mapping[bytes, bytes | None]) -> None:
-        used_bytes, used_keys, stamp = connection.execute("SELECT bytes, keys, stamp FROM totals").fetchone()
+        used_bytes, used_keys, stamp, removal_stamp = connection.execute(
+            "SELECT bytes, keys, stamp, removal_stamp FROM totals"
+        ).fetchone()
+        stamp += 1
         more_bytes = more_keys = 0
         for key, value in changes.items():
             old = connection.execute(
@@ -112,16 +114,17 @@ class SqliteBackend:
         ensure_room(self._quota, used_bytes, used_keys, more_bytes, more_keys)
         for key, value in changes.items():
             if value is None:
-                connection.execute("DELETE FROM entries WHERE bucket = ? AND key = ?", (bucket, key))
+                removed = connection.execute("DELETE FROM entries WHERE bucket = ? AND key = ?", (bucket, key)).rowcount
+                removal_stamp = stamp if removed else removal_stamp
             else:
                 connection.execute(
                     "INSERT INTO entries VALUES (?, ?, ?, ?)"
                     " ON CONFLICT (bucket, key) DO UPDATE SET value = excluded.value, stamp = excluded.stamp",
-                    (bucket, key, value, stamp + 1),
+                    (bucket, key, value, stamp),
                 )
         connection.execute(
-            "UPDATE totals SET bytes = ?, keys = ?, stamp = ?",
-            (used_bytes + more_bytes, used_keys + more_keys, stamp + 1),
+            "UPDATE totals SET bytes = ?, keys = ?, stamp = ?, removal_stamp = ?",
+            (used_bytes + more_bytes, used_keys + more_keys, stamp, removal_stamp),
         )
 
     @contextmanager
@@ -144,12 +147,8 @@ class SqliteBackend:
     def _open(self) -> sqlite3.Connection:
         self._storage.mkdir(mode=0o700, parents=True, exist_ok=True)
         # One opener at a time: switching to WAL answers "locked" at once, without waiting, when two do it together.
-        lock = os.open(self._storage / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with locked_file(self._storage / LOCK_NAME):
             self._connection = self._connect(self._storage / FILE_NAME)
-        finally:
-            os.close(lock)
         return self._connection
 
     def _connect(self, path: Path) -> sqlite3.Connection:
@@ -175,4 +174,6 @@ class SqliteBackend:
 
 def _read(connection: sqlite3.Connection, bucket: bytes, key: bytes) -> Stamped:
     row = connection.execute("SELECT value, stamp FROM entries WHERE bucket = ? AND key = ?", (bucket, key)).fetchone()
-    return Stamped(None, 0) if row is None else Stamped(bytes(row[0]), row[1])
+    if row is not None:
+        return Stamped(bytes(row[0]), row[1])
+    return Stamped(None, connection.execute("SELECT removal_stamp FROM totals").fetchone()[0])
