@@ -12,7 +12,6 @@ from itertools import islice
 from cloche.contract.compare import Mismatch, Side, compare_functions, compare_interfaces
 from cloche.contract.providers import (
     BLOCKING,
-    ENGINE_WASI_VERSION,
     ROOT,
     WASI,
     EngineGrant,
@@ -29,6 +28,7 @@ from cloche.contract.suggest import Suggestions
 from cloche.contract.unsupported import unsupported_in, unsupported_in_function
 from cloche.contract.versions import is_newer
 from cloche.model import Tier
+from cloche.version import WASI_VERSION
 from cloche.wit.types import Function, Interface, ResourceType, World
 
 MISMATCH = "contract.mismatch"
@@ -108,14 +108,14 @@ class ImportCheck:
         return bound(Disposition.CLOSED, provider.reason)
 
     def _by_engine(self, wanted: Interface, wasi: WasiInterface) -> ImportBinding:
-        if is_newer(version_of(wanted.id), ENGINE_WASI_VERSION):
+        if is_newer(version_of(wanted.id), WASI_VERSION):
             self._findings.warn(
                 MISMATCH,
                 wanted.id,
-                f"it is newer than the engine's {ENGINE_WASI_VERSION}; functions that were added since do not exist",
-                f"build against WASI {ENGINE_WASI_VERSION} or older",
+                f"it is newer than the engine's {WASI_VERSION}; functions that were added since do not exist",
+                f"build against WASI {WASI_VERSION} or older",
             )
-        provider = f"{unversioned(wanted.id)}@{ENGINE_WASI_VERSION}"
+        provider = f"{unversioned(wanted.id)}@{WASI_VERSION}"
 
         def bound(disposition: Disposition, reason: str) -> ImportBinding:
             return ImportBinding(wanted.id, disposition, wasi.capability, provider, wanted, reason)
@@ -148,7 +148,7 @@ class ImportCheck:
         name, version = unversioned(wanted.id), version_of(wanted.id)
         offered = sorted({p.interface.id for p in self._providers if unversioned(p.interface.id) == name})
         if name in WASI:
-            offered.append(f"{name}@{ENGINE_WASI_VERSION}")
+            offered.append(f"{name}@{WASI_VERSION}")
         if offered:
             message = f"the component needs version {version or 'none'}, the host has {' and '.join(offered)}"
             self._findings.error(MISMATCH, wanted.id, message, f"build against {offered[-1]}")

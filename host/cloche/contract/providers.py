@@ -7,13 +7,11 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from cloche.contract.versions import is_newer, is_provided_by, is_same_track
+from cloche.version import WASI_VERSION
 from cloche.wit.types import Interface, InterfaceId
 
 ROOT = "$root"
 """The interface id under which a provider offers functions that components import directly at the root."""
-
-ENGINE_WASI_VERSION = "0.2.12"
-"""The WASI that the engine's default version implements. A newer 0.2 works but for what was added since."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +150,6 @@ def same_line(interfaces: Iterable[Interface], wanted: str) -> Interface | None:
 def find_wasi(wanted: str) -> WasiInterface | None:
     """The engine's own interface for `wanted`, any 0.2 release of it; None when the engine has none."""
     parsed = InterfaceId.parse(wanted)
-    if parsed is None or not is_same_track(parsed.version, ENGINE_WASI_VERSION):
+    if parsed is None or not is_same_track(parsed.version, WASI_VERSION):
         return None
     return WASI.get(parsed.unversioned)

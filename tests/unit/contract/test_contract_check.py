@@ -7,11 +7,12 @@ import json
 import pytest
 
 from cloche.contract.check import check
-from cloche.contract.providers import ENGINE_WASI_VERSION, ROOT, WASI, EngineGrant, Provider
+from cloche.contract.providers import ROOT, WASI, EngineGrant, Provider
 from cloche.contract.report import MAX_FINDINGS, MAX_FINDINGS_SHOWN, Disposition, Report, Severity
 from cloche.contract.suggest import MAX_SUGGESTIONS
 from cloche.errors import ClocheError, ContractError, GrantError
 from cloche.model import Instances, Tier
+from cloche.version import WASI_VERSION
 from cloche.wit.types import (
     ErrorContextType,
     Function,
@@ -219,7 +220,7 @@ def test_the_engine_provides_wasi(name: str) -> None:
     found = interface(f"{name}@0.2.3", function("f"))
     report = check(importing(found), engine=ALL_WASI)
     assert report.imports[0].disposition is Disposition.ENGINE
-    assert report.imports[0].provider == f"{name}@{ENGINE_WASI_VERSION}"
+    assert report.imports[0].provider == f"{name}@{WASI_VERSION}"
     assert report.findings == ()
 
 
@@ -260,7 +261,7 @@ def test_other_wasi_versions() -> None:
     assert "newer than the engine's" in warnings(newer)[0]
     for identity in ("wasi:cli/stdin@0.3.0", "wasi:cli/stdin@0.2.0-rc-2023-12-05", "wasi:cli/stdin"):
         report = check(importing(interface(identity, function("f"))), engine=ALL_WASI)
-        assert f"the host has wasi:cli/stdin@{ENGINE_WASI_VERSION}" in errors(report)[0]
+        assert f"the host has wasi:cli/stdin@{WASI_VERSION}" in errors(report)[0]
     report = check(importing(interface("wasi:http/types@0.2.9", function("f"))), engine=ALL_WASI)
     assert report.imports[0].disposition is Disposition.REFUSED
 

@@ -26,6 +26,7 @@ from cloche.manifest.explain import DocumentError
 from cloche.manifest.limits import LIMIT_KEYS
 from cloche.manifest.parse import parse_manifest
 from cloche.model import BOUNDS, Digest, Limits, Tier
+from cloche.version import WASI_VERSION
 
 HEAD = 'format-version = 1\nid = "acme/hello"\nname = "Hello"\nversion = "1.2.3"\ncomponent.path = "x.wasm"\n'
 
@@ -91,7 +92,7 @@ def test_nothing_asked_gives_the_defaults_alone() -> None:
     assert all(item.granted and not item.asked for item in grants.decisions)
     assert grants.limits == Limits()
     assert (grants.mounts, grants.config, grants.secrets, grants.notes) == ({}, {}, {}, ())
-    assert grants.interfaces >= {"wasi:clocks/wall-clock@0.2.9", "wasi:cli/stdout@0.2.9"}
+    assert grants.interfaces >= {f"wasi:clocks/wall-clock@{WASI_VERSION}", f"wasi:cli/stdout@{WASI_VERSION}"}
     assert not any("filesystem" in name or "sockets" in name for name in grants.interfaces)
     grants.ensure_required()
 
