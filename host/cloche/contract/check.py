@@ -10,10 +10,11 @@ from cloche.contract.imports import ImportCheck
 from cloche.contract.providers import EngineGrant, Provider
 from cloche.contract.report import Findings, Report
 from cloche.contract.suggest import Suggestions
+from cloche.manifest.versions import Requirement
 from cloche.model import Instances, Tier
 from cloche.wit.types import Interface, World
 
-_NOTHING_DECLARED: Mapping[str, str] = MappingProxyType({})
+_NOTHING_DECLARED: Mapping[str, Requirement] = MappingProxyType({})
 
 
 def check(
@@ -22,7 +23,7 @@ def check(
     providers: Sequence[Provider] = (),
     engine: Sequence[EngineGrant] = (),
     extension_points: Sequence[Interface] = (),
-    declared: Mapping[str, str] = _NOTHING_DECLARED,
+    declared: Mapping[str, Requirement] = _NOTHING_DECLARED,
     instances: Instances = Instances.PER_CALL,
     tier: Tier = Tier.UNTRUSTED,
     refuse_poll: bool = False,

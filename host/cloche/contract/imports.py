@@ -26,7 +26,7 @@ from cloche.contract.providers import (
 from cloche.contract.report import MAX_FINDINGS_PER_INTERFACE, Disposition, Findings, FunctionBinding, ImportBinding
 from cloche.contract.suggest import Suggestions
 from cloche.contract.unsupported import unsupported_in, unsupported_in_function
-from cloche.contract.versions import is_newer
+from cloche.contract.versions import age, is_newer
 from cloche.model import Tier
 from cloche.version import WASI_VERSION
 from cloche.wit.types import Function, Interface, ResourceType, World
@@ -146,7 +146,7 @@ class ImportCheck:
 
     def _unknown(self, wanted: Interface) -> ImportBinding:
         name, version = unversioned(wanted.id), version_of(wanted.id)
-        offered = sorted({p.interface.id for p in self._providers if unversioned(p.interface.id) == name})
+        offered = sorted({p.interface.id for p in self._providers if unversioned(p.interface.id) == name}, key=age)
         if name in WASI:
             offered.append(f"{name}@{WASI_VERSION}")
         if offered:

@@ -129,7 +129,9 @@ def _to_value(table: ManifestTable, migration: Migration, file: str) -> Manifest
         kind=Kind(table.kind),
         instances=Instances(table.instances),
         component=None if component is None else _component(component),
-        extension_points=MappingProxyType(dict(table.extension_points)),
+        extension_points=MappingProxyType(
+            {key: Requirement.parse(text) for key, text in table.extension_points.items()}
+        ),
         capabilities=MappingProxyType(
             {
                 key: CapabilityRequest(Requirement.parse(item.version), item.required, freeze(item.params()))

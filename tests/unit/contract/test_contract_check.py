@@ -11,6 +11,7 @@ from cloche.contract.providers import ROOT, WASI, EngineGrant, Provider
 from cloche.contract.report import MAX_FINDINGS, MAX_FINDINGS_SHOWN, Disposition, Report, Severity
 from cloche.contract.suggest import MAX_SUGGESTIONS
 from cloche.errors import ClocheError, ContractError, GrantError
+from cloche.manifest.versions import Requirement
 from cloche.model import Instances, Tier
 from cloche.version import WASI_VERSION
 from cloche.wit.types import (
@@ -56,6 +57,11 @@ def exporting(*found: Interface) -> World:
 def store(version: str = "0.2.1", *functions: Function) -> Interface:
     """The component's view of the key-value store."""
     return interface(f"wasi:keyvalue/store@{version}", *(functions or (function("close"),)))
+
+
+def declaring(requirement: str, name: str = "cloche:example/greeter") -> dict[str, Requirement]:
+    """What a manifest says that the component exports."""
+    return {name: Requirement.parse(requirement)}
 
 
 def errors(report: Report) -> list[str]:
@@ -381,14 +387,16 @@ def test_async_functions_are_not_supported() -> None:
         ("1.9.0", "^1.0", None),
         ("1.2.0", "^2.0", "the manifest declares version ^2.0, the component exports 1.2.0"),
         ("2.0.0", "^2.0", "the component exports version 2.0.0, the host calls cloche:example/greeter@1.2.0"),
-        ("1.2.0", "newest", "the manifest requires version 'newest', which is no version requirement"),
+        ("1.2.0", "1.0", None),
+        ("1.2.0", ">=1.0,<3", None),
+        ("1.2.0", "<1.2", "the manifest declares version <1.2, the component exports 1.2.0"),
         ("1.2.0-rc.1", "*", "the component exports version 1.2.0-rc.1, the host calls cloche:example/greeter@1.2.0"),
     ],
 )
 def test_declared_extension_points(version: str, requirement: str, message: str | None) -> None:
     """What the manifest declares must be exported, at a version that it states and the host knows."""
     exported = interface(f"cloche:example/greeter@{version}", *GREETER.functions)
-    report = check(exporting(exported), extension_points=[GREETER], declared={"cloche:example/greeter": requirement})
+    report = check(exporting(exported), extension_points=[GREETER], declared=declaring(requirement))
     assert [finding.message for finding in report.errors] == ([message] if message else [])
     (binding,) = report.exports
     assert binding.is_declared
@@ -399,12 +407,12 @@ def test_declared_extension_points(version: str, requirement: str, message: str 
 
 def test_a_declaration_without_an_export_suggests_one() -> None:
     """A misspelt or missing export is answered with what the component does export."""
-    near = check(exporting(GREETER), declared={"cloche:example/greeting": "*"})
+    near = check(exporting(GREETER), declared=declaring("*", "cloche:example/greeting"))
     assert errors(near) == [
         "cloche:example/greeting: the manifest declares this extension point, but the component does not export it "
         "(did you mean `cloche:example/greeter`?)"
     ]
-    far = check(exporting(GREETER), declared={"acme:other/thing": "*"})
+    far = check(exporting(GREETER), declared=declaring("*", "acme:other/thing"))
     assert errors(far)[0].endswith("(it exports cloche:example/greeter)")
 
 
@@ -425,7 +433,7 @@ def test_a_declaration_without_an_export_suggests_one() -> None:
 def test_types_of_exports(version: str, functions: tuple[Function, ...], fits: bool) -> None:
     """An export has what the host calls: an older one may lack what was added since, a newer one may have more."""
     exported = interface(f"cloche:example/greeter@{version}", *functions)
-    declared = check(exporting(exported), extension_points=[GREETER], declared={"cloche:example/greeter": "*"})
+    declared = check(exporting(exported), extension_points=[GREETER], declared=declaring("*"))
     assert (not declared.errors) is fits
     assert (declared.exports[0].extension_point == GREETER.id) is fits
     bare = check(exporting(exported), extension_points=[GREETER])
@@ -438,11 +446,35 @@ def test_the_host_may_know_several_versions() -> None:
     """Each export is held against the version on its own track."""
     second = interface("cloche:example/greeter@2.0.0", function("greet"))
     exported = interface("cloche:example/greeter@2.0.0", function("greet"))
-    report = check(
-        exporting(GREETER, exported), extension_points=[GREETER, second], declared={"cloche:example/greeter": "^2.0"}
-    )
+    report = check(exporting(GREETER, exported), extension_points=[GREETER, second], declared=declaring("^2.0"))
     assert [binding.extension_point for binding in report.exports] == [GREETER.id, second.id]
     assert report.findings == ()
+
+
+def test_an_export_without_a_version_meets_only_any_version() -> None:
+    """A requirement names versions, and no version is none of them."""
+    bare = interface("cloche:example/greeter", *GREETER.functions)
+    assert check(exporting(bare), declared=declaring("*")).errors == ()
+    assert errors(check(exporting(bare), declared=declaring(">=0.1"))) == [
+        "cloche:example/greeter: the manifest declares version >=0.1, the component exports no version "
+        "(mend [extension-points], or build against that version)"
+    ]
+
+
+def test_versions_are_listed_from_old_to_new() -> None:
+    """The newest version that the host has is recommended, whatever the order of the texts."""
+    known = [interface(f"cloche:example/greeter@{version}", function("greet")) for version in ("10.0.0", "2.0.0")]
+    exported = interface("cloche:example/greeter@3.0.0", function("greet"))
+    listed = "cloche:example/greeter@2.0.0 and cloche:example/greeter@10.0.0"
+    remedy = "build against cloche:example/greeter@10.0.0"
+    declared = check(exporting(exported), extension_points=known, declared=declaring("*"))
+    assert [(finding.message.endswith(f"the host calls {listed}"), finding.remedy) for finding in declared.errors] == [
+        (True, remedy)
+    ]
+    (warned,) = check(exporting(exported), extension_points=known).warnings
+    assert warned.remedy == remedy
+    (refused,) = check(importing(exported), providers=[provider(point) for point in known]).errors
+    assert (refused.message.endswith(f"the host has {listed}"), refused.remedy) == (True, remedy)
 
 
 def test_strangers_are_welcome() -> None:

@@ -15,6 +15,7 @@ from cloche.manifest.document import MAX_DOCUMENT_BYTES
 from cloche.manifest.explain import DocumentError
 from cloche.manifest.parse import ensure_requirements, parse_manifest
 from cloche.manifest.value import Kind, Manifest
+from cloche.manifest.versions import Requirement
 from cloche.model import Digest, Instances
 
 HEAD = 'format-version = 1\nid = "acme/hello"\nname = "Hello"\nversion = "1.2.3"\n'
@@ -99,7 +100,7 @@ def test_a_full_manifest_is_read_whole() -> None:
     assert (manifest.component.wit, manifest.component.world) == ("wit", "plugin")
     assert (manifest.component.language, manifest.component.requirements) == ("python", ("markdown-it-py>=3",))
     assert manifest.component.wasi is True
-    assert manifest.extension_points == {"cloche:speech/to-text": "^2.0"}
+    assert manifest.extension_points == {"cloche:speech/to-text": Requirement.parse("^2.0")}
     tensor = manifest.capabilities["cloche:accel/tensor"]
     assert tensor.required
     assert tensor.version.matches("1.7.0")
