@@ -272,6 +272,24 @@ def test_components_that_hide_something(wat: Callable[[str], bytes], text: str, 
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        '(component (import "a:b/c@1.0.0" (func)))',
+        '(component (import "a:b/c" (func (result u64))) (import "x" (func)))',
+        """(component (core module $m (func (export "f"))) (core instance $i (instantiate $m))
+          (func $f (canon lift (core func $i "f"))) (export "a:b/c" (func $f)))""",
+    ],
+    ids=["an import", "one of two", "an export"],
+)
+def test_a_function_under_the_name_of_an_interface(wat: Callable[[str], bytes], text: str) -> None:
+    """The tool breaks down on such names; its author gets plain words, and nothing of how it broke."""
+    with pytest.raises(ContractError, match="a function under the name of an interface") as caught:
+        component_world(wat(text))
+    assert caught.value.code == "contract.inspect"
+    assert [word for word in ("panicked", "thread", ".rs", "BACKTRACE") if word in str(caught.value)] == []
+
+
+@pytest.mark.parametrize(
     ("data", "code"),
     [
         (b"", "component.malformed"),
