@@ -160,8 +160,12 @@ class Host:
             return [self._plugins[name] for name in sorted(self._plugins)]
 
     def providers(self, extension_point: str) -> Iterator[Plugin]:
-        """Every loaded plugin that exports `extension_point`, in order of their ids."""
-        return (plugin for plugin in self.plugins() if extension_point in plugin)
+        """Every loaded plugin that serves `extension_point`, in order of their ids.
+
+        With a version in the id: those that have all of that version. One that exports something else under the name
+        is not among them; `plugin[...]` reaches it all the same.
+        """
+        return (plugin for plugin in self.plugins() if plugin.serves(extension_point))
 
     def unload(self, plugin_id: str) -> None:
         """Stop a plugin and forget it. Blocks for its running calls. Raises: UsageError (`usage.not-found`)."""
