@@ -45,7 +45,6 @@ from cloche.manifest.value import Manifest
 from cloche.model import PLUGIN_ID, Digest, Metering, PluginId, State, Tier, Trusted
 from cloche.observe.events import Event, EventKind, Sink
 from cloche.observe.stream import EventStream
-from cloche.resources import wit_dir
 from cloche.runtime.builtin import BuiltinBackend
 from cloche.runtime.call import ComponentBackend
 from cloche.runtime.functions import Backend
@@ -196,9 +195,7 @@ class Host:
         """The capabilities and extension points of this host, read on first use."""
         with self._lock:
             if self._catalog is None:
-                self._catalog = build_catalog(
-                    installed_capabilities(), self._given, [wit_dir(), *self._points], self._types
-                )
+                self._catalog = build_catalog(installed_capabilities(), self._given, self._points, self._types)
             return self._catalog
 
     @property
