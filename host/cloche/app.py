@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import platform
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -40,7 +38,6 @@ from cloche.loading import (
     provided_interfaces,
 )
 from cloche.manifest.bare import bare_manifest
-from cloche.manifest.parse import ensure_requirements
 from cloche.manifest.value import Manifest
 from cloche.model import PLUGIN_ID, Digest, Metering, PluginId, State, Tier, Trusted
 from cloche.observe.events import Event, EventKind, Sink
@@ -52,7 +49,6 @@ from cloche.runtime.hooks import LIFECYCLE, Hooks
 from cloche.runtime.plugin import ExtensionPoint, Facts, Plugin
 from cloche.runtime.services import Granted, Identity, Services
 from cloche.storage import storage_directory
-from cloche.version import VERSION
 from cloche.wit.store import TypeStore
 
 Source = str | Path
@@ -242,12 +238,10 @@ class Host:
     def _load(self, artifact: Artifact, trust: Trusted | None, progress: ProgressSink | None) -> Plugin:
         manifest = artifact.manifest
         life = Life(lambda before, event, after: self._report_state(manifest, before, event, after))
-        ensure_requirements(manifest, VERSION, sys.platform, platform.machine())
         tier = self.tier_of(artifact, trust)
         life.apply(LifeEvent.VERIFY)
         candidate = examine(artifact, self.policy, tier.tier, self.catalog, self._types)
         self._report_grants(candidate)
-        candidate.grants.ensure_required()
         candidate.report.ensure_ok(manifest.id)
         plan = memory_plan(candidate.survey, candidate.grants.limits.memory_bytes)
         limits = candidate.grants.limits
