@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import platform
 import sys
 import threading
 import time
@@ -41,12 +40,10 @@ from cloche.loading import (
     provided_interfaces,
 )
 from cloche.manifest.bare import bare_manifest
-from cloche.manifest.parse import ensure_requirements
 from cloche.manifest.value import Manifest
 from cloche.model import PLUGIN_ID, Digest, Metering, PluginId, State, Tier, Trusted
 from cloche.observe.events import Event, EventKind, Sink
 from cloche.observe.stream import EventStream
-from cloche.resources import wit_dir
 from cloche.runtime.builtin import BuiltinBackend
 from cloche.runtime.call import ComponentBackend
 from cloche.runtime.functions import Backend
@@ -54,7 +51,6 @@ from cloche.runtime.hooks import LIFECYCLE, Hooks
 from cloche.runtime.plugin import ExtensionPoint, Facts, Plugin
 from cloche.runtime.services import Granted, Identity, Services
 from cloche.storage import storage_directory
-from cloche.version import VERSION
 from cloche.wit.store import TypeStore
 
 Source = str | Path
@@ -161,8 +157,12 @@ class Host:
             return [self._plugins[name] for name in sorted(self._plugins)]
 
     def providers(self, extension_point: str) -> Iterator[Plugin]:
-        """Every loaded plugin that exports `extension_point`, in order of their ids."""
-        return (plugin for plugin in self.plugins() if extension_point in plugin)
+        """Every loaded plugin that serves `extension_point`, in order of their ids.
+
+        With a version in the id: those that have all of that version. One that exports something else under the name
+        is not among them; `plugin[...]` reaches it all the same.
+        """
+        return (plugin for plugin in self.plugins() if plugin.serves(extension_point))
 
     def unload(self, plugin_id: str) -> None:
         """Stop a plugin and forget it. Blocks for its running calls. Raises: UsageError (`usage.not-found`)."""
@@ -189,9 +189,7 @@ class Host:
         """The capabilities and extension points of this host, read on first use."""
         with self._lock:
             if self._catalog is None:
-                self._catalog = build_catalog(
-                    installed_capabilities(), self._given, [wit_dir(), *self._points], self._types
-                )
+                self._catalog = build_catalog(installed_capabilities(), self._given, self._points, self._types)
             return self._catalog
 
     @property
@@ -266,12 +264,10 @@ class Host:
     ) -> Plugin:
         """Load it; `undo` takes back what was done when this raises."""
         manifest = artifact.manifest
-        ensure_requirements(manifest, VERSION, sys.platform, platform.machine())
         tier = self.tier_of(artifact, trust)
         life.apply(LifeEvent.VERIFY)
         candidate = examine(artifact, self.policy, tier.tier, self.catalog, self._types)
         self._report_grants(candidate)
-        candidate.grants.ensure_required()
         candidate.report.ensure_ok(manifest.id)
         plan = memory_plan(candidate.survey, candidate.grants.limits.memory_bytes)
         limits = candidate.grants.limits

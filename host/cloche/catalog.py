@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from cloche.capabilities.api import Capability
 from cloche.contract.versions import newest
-from cloche.errors import CapabilityError, ClocheError
+from cloche.errors import CapabilityError, ClocheError, UsageError
 from cloche.grants.schema import GrantSchema
 from cloche.grants.wasi import WASI_SCHEMAS
+from cloche.resources import wit_dir
 from cloche.wit.resolve import Package
 from cloche.wit.store import TypeStore
 from cloche.wit.types import Interface, InterfaceId
 
 ENTRY_POINTS = "cloche.capabilities"
+_EXPECTED = "hand over a directory that is a WIT package (with .wit files), or that holds one in each folder"
 
 Provided = tuple[str, Interface]
 """A capability's id and one interface that it serves."""
@@ -24,10 +26,14 @@ Provided = tuple[str, Interface]
 
 @dataclass(frozen=True)
 class Catalog:
-    """Capabilities by id, what they serve, and the extension points. Built whole or not at all."""
+    """Capabilities by id, what they serve, what the engine's WASI serves, and the extension points.
+
+    Built whole or not at all.
+    """
 
     capabilities: Mapping[str, Capability]
     provided: tuple[Provided, ...]
+    engine: tuple[Interface, ...]
     extension_points: tuple[Interface, ...]
 
     @property
@@ -62,11 +68,13 @@ def build_catalog(
     points: Sequence[Path],
     packages: TypeStore,
 ) -> Catalog:
-    """Read the WIT of all capabilities and of the extension points in the directories `points`.
+    """Read the WIT of all capabilities, of the engine, and of the extension points: ours, and those in `points`.
 
     A capability that the embedder handed over `in_code` replaces an installed one of its id. No installed one replaces
-    another, and no two claim the same interface: both are errors. Blocks for a child process per WIT package that was
-    never read before. Raises: CapabilityError (`capability.invalid`), ContractError (`contract.wit`).
+    another, no two claim the same interface, and no directory of `points` declares an interface otherwise than another
+    one or than we do: all are errors. Blocks for a child process per WIT package that was never read before.
+    Raises: CapabilityError (`capability.invalid`), ContractError (`contract.wit`), UsageError (`usage.argument`,
+        `usage.not-found`) naming the directory in `points` that is no good.
     """
     by_id: dict[str, Capability] = {}
     for capability in installed:
@@ -98,12 +106,51 @@ def build_catalog(
                 )
             claimed[interface_id] = name
             provided.append((name, interface))
-    called: dict[str, Interface] = {}
+    called = _extension_points(points, claimed, packages)
+    return Catalog(by_id, tuple(provided), engine_interfaces(packages), called)
+
+
+def engine_interfaces(packages: TypeStore) -> tuple[Interface, ...]:
+    """What the engine's own WASI offers to components: the imports of a command, without HTTP (H26)."""
+    package = packages.package(wit_dir() / "deps" / "wasi-cli")
+    return next(world.imports for world in package.worlds if world.name == "imports")
+
+
+def _extension_points(points: Sequence[Path], claimed: Container[str], packages: TypeStore) -> tuple[Interface, ...]:
+    """The interfaces that the host calls: all that are declared, but for what capabilities serve."""
+    own = [packages.package(path) for path in wit_packages(wit_dir())]
+    names = {_unversioned(package) for package in own}
+    called = {item.id: item for package in own for item in package.interfaces if item.id not in claimed}
     for directory in points:
-        for path in wit_packages(directory):
-            package = packages.package(path)
-            called.update({item.id: item for item in package.interfaces if item.id not in claimed})
-    return Catalog(by_id, tuple(provided), tuple(called.values()))
+        given = [packages.package(path) for path in _given_packages(directory)]
+        if not any(package.interfaces for package in given):
+            raise UsageError(f"extension point directory {directory} declares no interface; {_EXPECTED}")
+        for package in given:
+            is_ours = _unversioned(package) in names
+            for item in package.interfaces:
+                if item.id in claimed:
+                    continue
+                known = called.get(item.id)
+                if known is None and not is_ours:
+                    called[item.id] = item
+                elif known != item:
+                    raise UsageError(
+                        f"extension point directory {directory} declares {item.id} otherwise than "
+                        f"{'Cloche itself' if is_ours else 'an earlier one'} does; give the package another name"
+                    )
+    return tuple(called.values())
+
+
+def _given_packages(directory: Path) -> list[Path]:
+    """The packages in a directory that the embedder named. Raises: UsageError (`usage.argument`, `usage.not-found`)."""
+    try:
+        found = wit_packages(directory)
+    except OSError as error:
+        message = f"extension point directory {directory} cannot be read ({error.strerror}); {_EXPECTED}"
+        raise UsageError(message, code="usage.not-found") from error
+    if not found:
+        raise UsageError(f"extension point directory {directory} holds no WIT; {_EXPECTED}")
+    return found
 
 
 def wit_packages(directory: Path) -> list[Path]:
@@ -125,6 +172,10 @@ def interface_named(interfaces: Iterable[Interface], wanted: str) -> Interface |
         return None
     found = newest(name for name in by_id if name.partition("@")[0] == wanted)
     return None if found is None else by_id[found]
+
+
+def _unversioned(package: Package) -> str:
+    return package.name.partition("@")[0]
 
 
 def _id_of(capability: Capability) -> str:

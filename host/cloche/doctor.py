@@ -22,7 +22,6 @@ from cloche.errors import ClocheError
 from cloche.grants.policy_file import parse_policy
 from cloche.model import GIB, MIB, Metering
 from cloche.remedies import REMEDIES
-from cloche.resources import wit_dir
 from cloche.wit.store import TypeStore
 from cloche_accel.devices import find_devices
 
@@ -152,7 +151,7 @@ def _policy(settings: Settings) -> Check:
 
 
 def _capabilities(settings: Settings) -> Check:
-    catalog = build_catalog(installed_capabilities(), (), [wit_dir()], TypeStore(settings.home))
+    catalog = build_catalog(installed_capabilities(), (), (), TypeStore(settings.home))
     return Check("capabilities", Status.OK, ", ".join(sorted(catalog.capabilities)) or "none")
 
 

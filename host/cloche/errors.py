@@ -165,26 +165,39 @@ class UsageError(ClocheError):
     default_code = "usage.argument"
 
 
-class ManifestError(ClocheError):
-    """A manifest or policy cannot be read or breaks its schema."""
-
-    default_code = "manifest.value"
-
-
-class ContractError(ClocheError):
-    """A component's bytes or types do not fit. `findings` lists every mismatch as text, in the author's terms."""
-
-    default_code = "contract.mismatch"
+class _ListingError(ClocheError):
+    """What the errors have in common that can hold several faults: `findings` is each of them, as text."""
 
     def __init__(
-        self, message: str, *, code: str | None = None, plugin: str | None = None, findings: tuple[str, ...] = ()
+        self,
+        message: str,
+        *,
+        code: str | None = None,
+        plugin: str | None = None,
+        usage: Usage | None = None,
+        findings: tuple[str, ...] = (),
     ) -> None:
-        super().__init__(message, code=code, plugin=plugin)
+        super().__init__(message, code=code, plugin=plugin, usage=usage)
         self.findings = findings
 
     def to_json(self) -> dict[str, Any]:
         """The error as plain values, with every finding."""
         return {**ClocheError.to_json(self), "findings": list(self.findings)}
+
+
+class ManifestError(_ListingError):
+    """A manifest or policy cannot be read or breaks its schema, or the system is not what the manifest requires.
+
+    `findings` lists every problem as text, where several were looked for.
+    """
+
+    default_code = "manifest.value"
+
+
+class ContractError(_ListingError):
+    """A component's bytes or types do not fit. `findings` lists every mismatch as text, in the author's terms."""
+
+    default_code = "contract.mismatch"
 
 
 class TrustError(ClocheError):
@@ -199,8 +212,8 @@ class RegistryError(ClocheError):
     default_code = "registry.io"
 
 
-class GrantError(ClocheError):
-    """Something was asked for that the policy does not allow."""
+class GrantError(_ListingError):
+    """Something was asked for that the policy does not allow. At load, `findings` lists each as text."""
 
     default_code = "grant.denied"
 

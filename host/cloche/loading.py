@@ -6,8 +6,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+import platform
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 from cloche.artifact import Artifact
 from cloche.binary.header import ensure_component
@@ -18,14 +20,17 @@ from cloche.capabilities.config.grant import ConfigRequest
 from cloche.catalog import Catalog
 from cloche.contract.check import check
 from cloche.contract.exports import is_internal
-from cloche.contract.providers import ROOT, EngineGrant, Provider
-from cloche.contract.report import Disposition, Report
+from cloche.contract.providers import CapabilityGrant, Provider
+from cloche.contract.report import REQUIRES, Disposition, Finding, Report, Severity
 from cloche.engine.linker import Import
+from cloche.errors import ManifestError
 from cloche.grants.decide import GrantSet, decide
 from cloche.grants.policy import Policy
 from cloche.grants.schema import GrantSchema
-from cloche.grants.wasi import WASI_SCHEMAS
+from cloche.manifest.parse import unmet_requirements
+from cloche.manifest.value import Manifest
 from cloche.model import Tier
+from cloche.version import VERSION
 from cloche.wit.store import TypeStore
 from cloche.wit.types import Interface, ResourceType, World
 
@@ -53,17 +58,26 @@ class Candidate:
 def examine(artifact: Artifact, policy: Policy, tier: Tier, catalog: Catalog, types: TypeStore) -> Candidate:
     """Decide everything about an artifact. Blocks for a child process when its types were never read.
 
-    Raises: ContractError (`component.*`, `contract.inspect`); ManifestError for grant parameters. What does not fit is
-    in the report, not raised.
+    Raises: ContractError (`component.*`, `contract.inspect`); ManifestError for grant parameters (`manifest.requires`
+        where [requires] is not met either). What does not fit is in the report, not raised.
     """
     ensure_component(artifact.component)
     found = survey(artifact.component)
     world = types.component_world(artifact.component, artifact.digest)
-    grants = decide(artifact.manifest, policy, tier, catalog.schemas, cores=os.cpu_count())
+    unmet = _unmet(artifact.manifest)
+    try:
+        grants = decide(artifact.manifest, policy, tier, catalog.schemas, cores=os.cpu_count())
+    except ManifestError:
+        Report(findings=unmet).ensure_ok(artifact.manifest.id)  # written for another host, it may ask in other words
+        raise
     report = check(
         world,
-        providers=tuple(_providers(catalog, grants)),
-        engine=tuple(_engine_grants(grants)),
+        providers=tuple(Provider(capability, interface) for capability, interface in catalog.provided),
+        engine=catalog.engine,
+        grants=tuple(
+            CapabilityGrant(item.capability, item.granted, item.required, item.reason, item.remedy)
+            for item in grants.decisions
+        ),
         extension_points=catalog.extension_points,
         declared=artifact.manifest.extension_points,
         instances=grants.instances,
@@ -76,20 +90,20 @@ def examine(artifact: Artifact, policy: Policy, tier: Tier, catalog: Catalog, ty
         survey=found,
         world=world,
         grants=grants,
-        report=report,
+        report=replace(report, findings=(*unmet, *report.findings)),
         runnable=artifact.component if probed is None else probed.bytes,
         probe=None if probed is None else PROBE_EXPORT,
     )
 
 
 def host_imports(report: Report, schemas: Mapping[str, GrantSchema]) -> tuple[Import, ...]:
-    """What the linker has to define: provided and closed interfaces, and functions at the root."""
+    """What the linker has to define: provided and closed interfaces."""
 
     def answers(capability: str | None) -> Mapping[str, object]:
         schema = schemas.get(capability or "")
         return {} if schema is None else schema.without_grant
 
-    found = [
+    return tuple(
         Import(
             name=binding.id,
             capability=binding.capability or "",
@@ -100,19 +114,7 @@ def host_imports(report: Report, schemas: Mapping[str, GrantSchema]) -> tuple[Im
         )
         for binding in report.imports
         if binding.disposition in {Disposition.PROVIDED, Disposition.CLOSED}
-    ]
-    found += [
-        Import(
-            "",
-            item.capability or "",
-            (item.function,),
-            closed=item.disposition is Disposition.CLOSED,
-            answers=answers(item.capability),
-        )
-        for item in report.import_functions
-        if item.disposition in {Disposition.PROVIDED, Disposition.CLOSED}
-    ]
-    return tuple(found)
+    )
 
 
 def granted_settings(grants: GrantSet) -> dict[str, str]:
@@ -123,13 +125,12 @@ def granted_settings(grants: GrantSet) -> dict[str, str]:
 
 
 def provided_interfaces(report: Report) -> dict[str, str]:
-    """The provider's interface id by the name that the component imports; the root has an empty name."""
-    found = {
+    """The provider's interface id by the name that the component imports."""
+    return {
         binding.id: binding.provider or binding.id
         for binding in report.imports
         if binding.disposition is Disposition.PROVIDED
     }
-    return {"": ROOT, **found}
 
 
 def exported_interfaces(world: World) -> tuple[tuple[str | None, Interface], ...]:
@@ -142,19 +143,7 @@ def exported_interfaces(world: World) -> tuple[tuple[str | None, Interface], ...
     return tuple(found)
 
 
-def _providers(catalog: Catalog, grants: GrantSet) -> Iterator[Provider]:
-    for capability, interface in catalog.provided:
-        decision = grants.decision(capability)
-        if decision is None:
-            yield Provider(capability, interface, granted=False, reason="the manifest does not ask for it")
-        else:
-            yield Provider(
-                capability, interface, granted=decision.granted, required=decision.required, reason=decision.reason
-            )
-
-
-def _engine_grants(grants: GrantSet) -> Iterator[EngineGrant]:
-    for schema in WASI_SCHEMAS:
-        decision = grants.decision(schema.id)
-        if decision is not None:
-            yield EngineGrant(schema.id, granted=decision.granted, required=decision.required, reason=decision.reason)
+def _unmet(manifest: Manifest) -> tuple[Finding, ...]:
+    """What this system is not, though the manifest's [requires] says that it has to be."""
+    unmet = unmet_requirements(manifest, VERSION, sys.platform, platform.machine())
+    return tuple(Finding(Severity.ERROR, REQUIRES, "[requires]", text) for text in unmet)

@@ -19,6 +19,7 @@ from cloche.capabilities.data.host import Data
 from cloche.capabilities.keyvalue.host import AtomicsHost, Bucket, Cas, KeyValue
 from cloche.capabilities.logging.host import Logging
 from cloche.capabilities.telemetry.host import Telemetry
+from cloche.version import WASI_VERSION
 from cloche.wit.names import snake
 from cloche.wit.tools import wasm_tools
 from support.capability_rig import Rig
@@ -26,6 +27,8 @@ from support.capability_rig import Rig
 WIT = Path(__file__).parents[2] / "wit"
 OURS = ["plugin", "host", "example"]
 STANDARD = ["deps/wasi-logging", "deps/wasi-config", "deps/wasi-keyvalue"]
+# The engine's own WASI. That its functions are the engine's is for tests/integration/test_engine_wasi.py to show.
+WASI = [f"deps/wasi-{name}" for name in ("cli", "clocks", "filesystem", "io", "random", "sockets")]
 CAPABILITIES = [Logging(), Config(), KeyValue(), Data(), Telemetry()]
 
 
@@ -68,7 +71,7 @@ def items(package: str) -> Iterator[tuple[str, Any, bool]]:
                     yield f"{path}.{part['name']}", part, False
 
 
-@pytest.mark.parametrize("package", [*OURS, *STANDARD])
+@pytest.mark.parametrize("package", [*OURS, *STANDARD, *WASI])
 def test_package_is_read_alone(package: str) -> None:
     """Each directory is a whole package with everything it needs."""
     assert document(package)["packages"]
@@ -101,7 +104,7 @@ def test_error_variants_leave_room(package: str) -> None:
             assert type_["kind"]["variant"]["cases"][-1]["name"] in ("other", "io")
 
 
-@pytest.mark.parametrize("package", [*OURS, *STANDARD])
+@pytest.mark.parametrize("package", [*OURS, *STANDARD, *WASI])
 def test_comments_make_valid_docstrings(package: str) -> None:
     """No comment holds a backslash or triple quotes, which guest bindings would paste into a Python string."""
     for path, item, _ in items(package):
@@ -115,12 +118,12 @@ def test_dependencies_match_their_lock() -> None:
     found = {
         str(path.relative_to(WIT)): hashlib.sha256(path.read_bytes()).hexdigest()
         for folder in ("deps", "released")
-        for path in sorted((WIT / folder).rglob("*.wit"))
+        for path in sorted((WIT / folder).glob("*/*.wit"))
     }
     assert json.loads((WIT / "deps.lock.json").read_text()) == found
 
 
-@pytest.mark.parametrize("package", OURS)
+@pytest.mark.parametrize("package", [*OURS, *WASI])
 def test_links_carry_whole_packages(package: str) -> None:
     """Each dependency of a package has the same files, with the same content, as the package that it stands for."""
     for dependency in (WIT / package / "deps").glob("*"):
@@ -133,6 +136,13 @@ def test_links_carry_whole_packages(package: str) -> None:
             path.name: path.read_bytes() for path in source.glob("*.wit")
         }
         assert not dependency.is_symlink(), "the wheel builder follows a directory only once"
+
+
+@pytest.mark.parametrize("package", WASI)
+def test_wasi_is_of_the_engines_version_and_stable(package: str) -> None:
+    """Each package is of the version that the grants name, and holds no item that the engine leaves out."""
+    assert document(package)["packages"][-1]["name"] == f"wasi:{package.removeprefix('deps/wasi-')}@{WASI_VERSION}"
+    assert "@unstable" not in (WIT / package / "package.wit").read_text()
 
 
 @pytest.mark.parametrize("package", OURS)

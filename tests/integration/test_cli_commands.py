@@ -232,6 +232,72 @@ def test_check_says_what_is_asked_for_in_vain(cli: Cli, plugins: dict[str, Path]
     assert "not granted: wasi:confg: " in cli("check", str(tmp_path))[1]
 
 
+REQUIRED = "required = true\n"
+UNLOADABLE: list[tuple[str, list[str], str]] = [
+    (f'[capabilities."wasi:keyvalue"]\n{REQUIRED}', ["grant.required"], "grant.required"),
+    (f'[capabilities."wasi:confg"]\n{REQUIRED}', ["grant.required"], "grant.required"),
+    (f'[capabilities."wasi:random"]\nversion = "^0.3"\n{REQUIRED}', ["grant.required"], "grant.required"),
+    ('[requires]\nos = ["windows"]\nhost = ">=99"\n', ["manifest.requires"] * 2, "manifest.requires"),
+    (
+        f'[capabilities."wasi:keyvalue"]\n{REQUIRED}[extension-points]\n"test:cli/tools" = "^2.0"\n',
+        ["grant.required", "contract.mismatch"],
+        "contract.mismatch",
+    ),
+    (
+        f'[requires]\narch = ["aarch64"]\n[capabilities."wasi:keyvalue"]\n{REQUIRED}'
+        '[extension-points]\n"test:cli/tols" = "*"\n',
+        ["manifest.requires", "grant.required", "contract.mismatch"],
+        "manifest.requires",
+    ),
+]
+
+
+@pytest.mark.parametrize(("more", "codes", "code"), UNLOADABLE, ids=[" ".join(case[1]) for case in UNLOADABLE])
+def test_check_says_what_load_would_say(
+    cli: Cli,
+    plugins: dict[str, Path],
+    tmp_path: Path,
+    more: str,
+    codes: list[str],
+    code: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whatever keeps a plugin from being loaded is a finding of `check`, and all of it is in one error of `call`."""
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    (tmp_path / "tools.wasm").write_bytes(plugins["tools"].read_bytes())
+    (tmp_path / "plugin.toml").write_text(
+        'format-version = 1\nid = "acme/tools"\nname = "Tools"\nversion = "1.0.0"\n'
+        f'[component]\npath = "tools.wasm"\n{more}'
+    )
+    status, checked = cli.json("check", str(tmp_path))
+    assert (status, checked["ok"]) == (3, False)
+    assert [finding["code"] for finding in checked["findings"]] == codes
+    assert "fits" not in cli("check", str(tmp_path))[1]
+    inspected = cli.json("inspect", str(tmp_path))[1]["contract"]["findings"]
+    assert inspected == checked["findings"]
+    status, called = cli.json("call", "--trust", str(tmp_path), "echo", "x")
+    assert (status, called["error"]["code"]) == (CODES[code].exit_status, code)
+    assert len(called["error"]["findings"]) == len(codes)
+    err = cli("call", "--trust", str(tmp_path), "echo", "x")[2]
+    for finding, said in zip(checked["findings"], called["error"]["findings"], strict=True):
+        assert said.startswith(f"{finding['subject']}: {finding['message']}")
+        assert " ".join(err.split()).count(finding["message"]) == 1
+
+
+def test_another_host_is_named_before_words_that_this_one_does_not_know(
+    cli: Cli, plugins: dict[str, Path], tmp_path: Path
+) -> None:
+    """A manifest for a newer Cloche may ask in its words: what has to be newer is the answer, not the word."""
+    (tmp_path / "tools.wasm").write_bytes(plugins["tools"].read_bytes())
+    (tmp_path / "plugin.toml").write_text(
+        'format-version = 1\nid = "acme/tools"\nname = "Tools"\nversion = "1.0.0"\n'
+        '[component]\npath = "tools.wasm"\n[requires]\nhost = ">=99"\n[capabilities."wasi:logging"]\ncolour = "red"\n'
+    )
+    for command in (("check", str(tmp_path)), ("call", "--trust", str(tmp_path), "echo", "x")):
+        status, document = cli.json(*command)
+        assert (status, document["error"]["code"]) == (3, "manifest.requires")
+
+
 def test_check_reports_misfits_with_its_status(cli: Cli) -> None:
     """`check` ends with 3 when something does not fit and prints the report either way."""
     status, document = cli.json("check", "{stranger}")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from cloche.contract.check import check
-from cloche.contract.providers import Provider
+from cloche.contract.providers import CapabilityGrant, Provider
 from cloche.contract.report import Disposition
 from cloche.errors import ContractError
 from cloche.model import Digest
@@ -207,19 +207,18 @@ def test_a_component_gives_the_same_types(wit: Path, component: Callable[[str], 
 def test_from_bytes_to_a_binding(wit: Path, component: Callable[[str], bytes]) -> None:
     """Component, WIT and decision fit together: one import provided, the rest refused at once."""
     package = read_package(wit)
-    providers = [
-        Provider("acme", interface, granted=True) for interface in (*package.interfaces, *package.dependencies)
-    ]
-    report = check(component_world(component("full")), providers=providers, extension_points=package.interfaces)
+    report = check(
+        component_world(component("full")),
+        providers=[Provider("acme", interface) for interface in (*package.interfaces, *package.dependencies)],
+        grants=[CapabilityGrant("acme", granted=True)],
+        extension_points=package.interfaces,
+    )
     assert {binding.id: binding.disposition for binding in report.imports} == {
         "acme:base/things@0.1.0": Disposition.PROVIDED,
         "acme:all/every@1.2.3": Disposition.REFUSED,
         "inline": Disposition.REFUSED,
     }
-    assert {binding.name: binding.disposition for binding in report.import_functions} == {
-        "at-root": Disposition.REFUSED,
-        "uses-rec": Disposition.REFUSED,
-    }
+    assert {imported.name for imported in report.import_functions} == {"at-root", "uses-rec"}
     assert [binding.extension_point for binding in report.exports] == ["acme:all/twin@1.2.3", None]
     assert sorted({finding.code for finding in report.errors}) == ["contract.unsupported", "grant.refused"]
     with pytest.raises(ContractError, match="4 problems"):
@@ -269,6 +268,24 @@ def test_components_that_hide_something(wat: Callable[[str], bytes], text: str, 
     with pytest.raises(ContractError, match=message) as caught:
         component_world(wat(text))
     assert caught.value.code == code
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '(component (import "a:b/c@1.0.0" (func)))',
+        '(component (import "a:b/c" (func (result u64))) (import "x" (func)))',
+        """(component (core module $m (func (export "f"))) (core instance $i (instantiate $m))
+          (func $f (canon lift (core func $i "f"))) (export "a:b/c" (func $f)))""",
+    ],
+    ids=["an import", "one of two", "an export"],
+)
+def test_a_function_under_the_name_of_an_interface(wat: Callable[[str], bytes], text: str) -> None:
+    """The tool breaks down on such names; its author gets plain words, and nothing of how it broke."""
+    with pytest.raises(ContractError, match="a function under the name of an interface") as caught:
+        component_world(wat(text))
+    assert caught.value.code == "contract.inspect"
+    assert [word for word in ("panicked", "thread", ".rs", "BACKTRACE") if word in str(caught.value)] == []
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,7 @@ FILES = sorted(
         "test_call_forms.py",
         "test_imports_and_output.py",
         "test_engine_selfcheck.py",
+        "test_engine_wasi.py",
         "test_memory_probe_engine.py",
     )
     for path in Path(__file__).parent.glob(pattern)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from cloche.cli.render import stderr_console, usage_line, write_json
-from cloche.errors import CODES, ClocheError, ContractError, EngineError, GuestTrap, UsageError
+from cloche.errors import CODES, ClocheError, EngineError, GuestTrap, UsageError
 from cloche.remedies import REMEDIES
 from cloche.text import clean
 
@@ -50,8 +50,6 @@ def report(error: ClocheError, *, is_json: bool, payload: Json = None) -> int:
     console.print(Text.assemble((f"error[{error.code}]", "bold red"), " ", sentence))
     for line in lines:  # lines for a policy, or a tool's own words: nothing but the terminal may break them
         console.print(Text(line), soft_wrap=True)
-    for finding in error.findings if isinstance(error, ContractError) else ():
-        console.print(Text(f"  - {clean(finding)}"))
     if isinstance(error, GuestTrap) and error.traceback:
         console.print(Text("  the plugin's own traceback:", style="dim"))
         console.print(Text("\n".join(f"    {line}" for line in clean(error.traceback).splitlines())))

@@ -32,9 +32,10 @@ def check(
     policy: options.PolicyFile = None,
     as_json: options.Json = False,
 ) -> None:
-    """Check a plugin's imports and exports against this host, the manifest and the policy, and list every misfit.
+    """Check a plugin's imports, exports, grants and requirements against this host and the policy; list every misfit.
 
-    Also says which imports would be closed and what the manifest asks for in vain; that is no error.
+    Also says which imports would be closed and what the manifest asks for in vain without requiring it; that is no
+    error.
 
     The exit status is 0 when the plugin could be loaded and 3 when an error was found.
     """
@@ -46,21 +47,23 @@ def check(
         found = host.inspect(plugin)
     report = found.report
     closed = {item.id: item.reason for item in report.imports if item.disposition is Disposition.CLOSED}
-    refused = {item.capability: item.reason for item in found.grants.decisions if item.asked and not item.granted}
+    refused = [item for item in found.grants.decisions if item.asked and not item.granted]
 
     def show(console: Console) -> None:
         _show_findings(console, report.findings)
         if not report.errors:
-            imports = _counted(len(report.imports) + len(report.import_functions), "import")
+            imports = _counted(len(report.imports), "import")
             exports = _counted(len(report.exports), "exported interface")
             console.print(f"{plugin} fits: {imports}, {exports}")
         # No misfits, yet most often a word misspelt or forgotten in the manifest.
         for name, reason in closed.items():
             console.print(f"closed: {clean(name)}: {clean(reason)}", soft_wrap=True)
-        for name, reason in refused.items():
-            console.print(f"not granted: {clean(name)}: {clean(reason)}", soft_wrap=True)
+        for item in refused:
+            if not item.required:  # else it is a misfit, which was shown
+                console.print(f"not granted: {clean(item.capability)}: {clean(item.reason)}", soft_wrap=True)
 
-    screen.answer({"ok": not report.errors, **report.to_json(), "not_granted": refused}, show)
+    not_granted = {item.capability: item.reason for item in refused}
+    screen.answer({"ok": not report.errors, **report.to_json(), "not_granted": not_granted}, show)
     if report.errors:
         raise typer.Exit(MISFIT)
 
@@ -99,6 +102,7 @@ def _document(found: Candidate, policy_file: str) -> dict[str, Any]:
 
 def _show(console: Console, found: Candidate) -> None:
     from cloche.cli.jsonvalues import signature
+    from cloche.contract.report import Disposition
 
     manifest, report = found.artifact.manifest, found.report
     pairs = [
@@ -116,7 +120,7 @@ def _show(console: Console, found: Candidate) -> None:
         console, "exports", ("interface", "function"), [(name, signature(function)) for name, function in rows]
     )
     imports = [(item.id, item.disposition, item.reason) for item in report.imports]
-    imports += [(item.name, item.disposition, item.reason) for item in report.import_functions]
+    imports += [(item.name, Disposition.REFUSED, "nothing provides it") for item in report.import_functions]
     _show_section(console, "imports", ("interface", "is", "because"), imports)
     grants = [
         (item.capability, "granted" if item.granted else "not granted", item.reason) for item in found.grants.decisions

@@ -10,7 +10,8 @@ from cloche.contract.providers import same_line, unversioned, version_of
 from cloche.contract.report import MAX_FINDINGS_PER_INTERFACE, ExportBinding, Findings
 from cloche.contract.suggest import Suggestions
 from cloche.contract.unsupported import unsupported_in, unsupported_in_function
-from cloche.contract.versions import is_newer, is_requirement, revision, satisfies
+from cloche.contract.versions import age, is_newer, parse_version, revision
+from cloche.manifest.versions import Requirement
 from cloche.model import Instances
 from cloche.wit.types import Interface, World
 
@@ -35,7 +36,7 @@ class ExportCheck:
         self,
         *,
         extension_points: Sequence[Interface],
-        declared: Mapping[str, str],
+        declared: Mapping[str, Requirement],
         instances: Instances,
         suggestions: Suggestions,
         findings: Findings,
@@ -96,11 +97,7 @@ class ExportCheck:
         else:
             self._findings.warn(_MISMATCH, subject, f"{message}; it can only be called dynamically", remedy)
 
-    def _declaration(self, name: str, requirement: str, exports: Sequence[Interface]) -> None:
-        if not is_requirement(requirement):
-            message = f"the manifest requires version {requirement!r:.80}, which is no version requirement"
-            self._findings.error(_MISMATCH, name, message, 'write it like "^2.0", ">=1.2 <3" or "*"')
-            return
+    def _declaration(self, name: str, requirement: Requirement, exports: Sequence[Interface]) -> None:
         found = [interface.id for interface in exports if unversioned(interface.id) == name]
         if not found:
             exported = [unversioned(interface.id) for interface in exports]
@@ -110,7 +107,7 @@ class ExportCheck:
             remedy = near or (f"it exports {listed}" if exported else "it exports no interface")
             self._findings.error(_MISMATCH, name, message, remedy)
             return
-        fitting = [identity for identity in found if satisfies(version_of(identity), requirement)]
+        fitting = [identity for identity in found if _admits(requirement, version_of(identity))]
         if not fitting:
             has = " and ".join(version_of(identity) or "no version" for identity in found)
             message = f"the manifest declares version {requirement}, the component exports {has}"
@@ -123,7 +120,7 @@ class ExportCheck:
             )
 
     def _known_versions(self, name: str) -> list[str]:
-        return sorted(point.id for point in self._extension_points if unversioned(point.id) == name)
+        return sorted((point.id for point in self._extension_points if unversioned(point.id) == name), key=age)
 
     def _lifecycle(self, interface: Interface) -> None:
         if self._instances is Instances.SINGLE or not {"start", "stop"} & interface.by_name.keys():
@@ -134,6 +131,12 @@ class ExportCheck:
             f'with instances = "{self._instances.value}" only `initialize` is called, never start, stop or health',
             'if it needs start or stop, set instances = "single"',
         )
+
+
+def _admits(requirement: Requirement, version: str | None) -> bool:
+    """Whether an export of this version meets the manifest's requirement; without one it meets only `*`."""
+    parsed = parse_version(version)
+    return requirement.is_any if parsed is None else requirement.matches(parsed)
 
 
 def _other_versions(exported: str, known: Sequence[str]) -> str:

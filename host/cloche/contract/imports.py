@@ -9,25 +9,23 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import islice
 
-from cloche.contract.compare import Mismatch, Side, compare_functions, compare_interfaces
+from cloche.contract.compare import Mismatch, Side, compare_interfaces
 from cloche.contract.providers import (
     BLOCKING,
-    ENGINE_WASI_VERSION,
-    ROOT,
-    WASI,
-    EngineGrant,
+    EMPTY_WITHOUT_GRANT,
+    NEEDS_NO_GRANT,
+    CapabilityGrant,
     Provider,
-    WasiInterface,
     find,
     find_provider,
-    find_wasi,
+    same_line,
     unversioned,
     version_of,
 )
-from cloche.contract.report import MAX_FINDINGS_PER_INTERFACE, Disposition, Findings, FunctionBinding, ImportBinding
+from cloche.contract.report import MAX_FINDINGS_PER_INTERFACE, Disposition, Findings, ImportBinding
 from cloche.contract.suggest import Suggestions
 from cloche.contract.unsupported import unsupported_in, unsupported_in_function
-from cloche.contract.versions import is_newer
+from cloche.contract.versions import age
 from cloche.model import Tier
 from cloche.wit.types import Function, Interface, ResourceType, World
 
@@ -43,7 +41,8 @@ class ImportCheck:
         self,
         *,
         providers: Sequence[Provider],
-        engine: Sequence[EngineGrant],
+        engine: Sequence[Interface],
+        grants: Sequence[CapabilityGrant],
         extension_points: Sequence[Interface],
         tier: Tier,
         refuse_poll: bool,
@@ -51,17 +50,25 @@ class ImportCheck:
         findings: Findings,
     ) -> None:
         self._providers = providers
-        self._engine: Mapping[str, EngineGrant] = {grant.capability: grant for grant in engine}
+        self._engine = engine
+        self._grants: Mapping[str, CapabilityGrant] = {grant.capability: grant for grant in grants}
+        self._granted = frozenset(grant.capability for grant in grants if grant.granted)
         self._extension_points = extension_points
         self._tier = tier
         self._refuse_poll = refuse_poll
         self._suggestions = suggestions
         self._findings = findings
 
-    def bind(self, world: World) -> tuple[tuple[ImportBinding, ...], tuple[FunctionBinding, ...]]:
-        """One binding for each imported interface and for each function imported at the root."""
+    def bind(self, world: World) -> tuple[ImportBinding, ...]:
+        """One binding for each imported interface. What the manifest requires in vain is a finding, imported or not."""
+        for grant in self._grants.values():
+            if grant.required and not grant.granted:
+                message = "the manifest requires it, and it is not granted"
+                message += f": {grant.reason}" if grant.reason else ""
+                self._findings.error(REQUIRED, grant.capability, message, "\n".join(grant.remedy))
         imports = tuple(self._interface(interface) for interface in world.imports)
-        functions = tuple(self._function(function) for function in world.import_functions)
+        for function in world.import_functions:
+            self._function(function)
         for name, found in world.import_types:
             # A type that is brought in with `use` belongs to the interface that declares it, and was judged there.
             if isinstance(found, ResourceType) and found.name.interface is None:
@@ -69,7 +76,7 @@ class ImportCheck:
                     REFUSED, f"resource `{name}`", "it is imported at the root of the world", _ROOT_REMEDY
                 )
         self._judge_blocking(imports)
-        return imports, functions
+        return imports
 
     # Interfaces
 
@@ -79,58 +86,39 @@ class ImportCheck:
             self._findings.add(finding)
         if unsupported:
             return _refused(wanted, "it needs something asynchronous")
-        provider = find_provider(self._providers, wanted.id)
+        provider = find_provider(self._providers, self._granted, wanted.id)
         if provider is not None:
-            return self._provided(wanted, provider)
-        wasi = find_wasi(wanted.id)
-        if wasi is not None:
-            return self._by_engine(wanted, wasi)
+            return self._offered(wanted, provider.interface, provider.capability, Disposition.PROVIDED)
+        # The engine takes any 0.2 for its own, also a newer one: what it does not have is a difference.
+        known = same_line(self._engine, wanted.id)
+        if known is not None:
+            return self._offered(wanted, known, unversioned(known.id).partition("/")[0], Disposition.ENGINE)
         if wanted.types and not wanted.functions and not _has_resources(wanted):
             return self._types_only(wanted)
         return self._unknown(wanted)
 
-    def _provided(self, wanted: Interface, provider: Provider) -> ImportBinding:
-        def bound(disposition: Disposition, reason: str) -> ImportBinding:
-            return ImportBinding(
-                wanted.id, disposition, provider.capability, provider.interface.id, wanted, reason or "as decided"
-            )
+    def _offered(self, wanted: Interface, known: Interface, capability: str, by: Disposition) -> ImportBinding:
+        """What becomes of an import that the host offers as `known`; granted, it is bound as `by`."""
+        is_free = by is Disposition.ENGINE and capability in NEEDS_NO_GRANT
 
-        mismatches = _differences(provider.interface, wanted)
+        def bound(disposition: Disposition, reason: str) -> ImportBinding:
+            return ImportBinding(wanted.id, disposition, None if is_free else capability, known.id, wanted, reason)
+
+        mismatches = _differences(known, wanted)
         for mismatch in mismatches:
-            self._mismatch(wanted.id, mismatch, provider.interface)
+            self._mismatch(wanted.id, mismatch, known)
         if mismatches:
             return bound(Disposition.REFUSED, "its types differ from the host's")
-        if provider.granted:
-            return bound(Disposition.PROVIDED, provider.reason)
-        if provider.required:
-            self._not_granted(wanted.id, provider.capability, provider.reason)
-            return bound(Disposition.REFUSED, provider.reason)
-        return bound(Disposition.CLOSED, provider.reason)
-
-    def _by_engine(self, wanted: Interface, wasi: WasiInterface) -> ImportBinding:
-        if is_newer(version_of(wanted.id), ENGINE_WASI_VERSION):
-            self._findings.warn(
-                MISMATCH,
-                wanted.id,
-                f"it is newer than the engine's {ENGINE_WASI_VERSION}; functions that were added since do not exist",
-                f"build against WASI {ENGINE_WASI_VERSION} or older",
-            )
-        provider = f"{unversioned(wanted.id)}@{ENGINE_WASI_VERSION}"
-
-        def bound(disposition: Disposition, reason: str) -> ImportBinding:
-            return ImportBinding(wanted.id, disposition, wasi.capability, provider, wanted, reason)
-
-        if wasi.capability is None:
-            return bound(Disposition.ENGINE, "the engine's own; needs no grant")
-        grant = self._engine.get(wasi.capability)
-        reason = (grant.reason if grant is not None else "") or f"no grant for {wasi.capability}"
-        if grant is not None and grant.granted:
-            return bound(Disposition.ENGINE, grant.reason or f"granted as {wasi.capability}")
-        if grant is not None and grant.required:
-            self._not_granted(wanted.id, wasi.capability, reason)
+        if is_free:
+            return bound(by, "the engine's own; needs no grant")
+        grant = self._grants.get(capability, CapabilityGrant(capability, False, reason=_NOT_ASKED))
+        reason = grant.reason or "as decided"
+        if grant.granted:
+            return bound(by, reason)
+        if grant.required:
             return bound(Disposition.REFUSED, reason)
-        if wasi.is_empty_without_grant:
-            return bound(Disposition.ENGINE, f"{reason}; linked over an empty context")
+        if by is Disposition.ENGINE and capability in EMPTY_WITHOUT_GRANT:
+            return bound(by, f"{reason}; linked over an empty context")
         return bound(Disposition.CLOSED, reason)
 
     def _types_only(self, wanted: Interface) -> ImportBinding:
@@ -146,9 +134,8 @@ class ImportCheck:
 
     def _unknown(self, wanted: Interface) -> ImportBinding:
         name, version = unversioned(wanted.id), version_of(wanted.id)
-        offered = sorted({p.interface.id for p in self._providers if unversioned(p.interface.id) == name})
-        if name in WASI:
-            offered.append(f"{name}@{ENGINE_WASI_VERSION}")
+        host = [*(provider.interface for provider in self._providers), *self._engine]
+        offered = sorted({known.id for known in host if unversioned(known.id) == name}, key=age)
         if offered:
             message = f"the component needs version {version or 'none'}, the host has {' and '.join(offered)}"
             self._findings.error(MISMATCH, wanted.id, message, f"build against {offered[-1]}")
@@ -156,43 +143,21 @@ class ImportCheck:
             message = "it is an extension point, which plugins export; the host does not provide it to plugins"
             self._findings.error(REFUSED, wanted.id, message, "remove the import")
         else:
-            known = {unversioned(provider.interface.id) for provider in self._providers} | WASI.keys()
-            near = self._suggestions.nearest(name, known)
+            near = self._suggestions.nearest(name, (unversioned(known.id) for known in host))
             remedy = near or "remove the import, or install a capability that provides it"
             self._findings.error(REFUSED, wanted.id, "nothing in this host provides this interface", remedy)
         return _refused(wanted, "nothing provides it")
 
     # Functions at the root
 
-    def _function(self, wanted: Function) -> FunctionBinding:
-        def bound(disposition: Disposition, reason: str, capability: str | None = None) -> FunctionBinding:
-            return FunctionBinding(wanted.name, disposition, capability, wanted, reason)
-
-        subject = f"function `{wanted.name}`"
+    def _function(self, wanted: Function) -> None:
+        """Capabilities are interfaces, so nothing provides a function that stands alone."""
         unsupported = tuple(unsupported_in_function("the world", wanted))
         for finding in unsupported:
             self._findings.add(finding)
-        if unsupported:
-            return bound(Disposition.REFUSED, "it needs something asynchronous")
-        at_root = [provider for provider in self._providers if provider.interface.id == ROOT]
-        provider = next((one for one in at_root if wanted.name in one.interface.by_name), None)
-        if provider is None:
-            known = [name for one in at_root for name in one.interface.by_name]
-            remedy = self._suggestions.nearest(wanted.name, known) or _ROOT_REMEDY
-            self._findings.error(
-                REFUSED, subject, "it is imported at the root of the world, and nothing provides it", remedy
-            )
-            return bound(Disposition.REFUSED, "nothing provides it")
-        mismatches = tuple(compare_functions(provider.interface.by_name[wanted.name], wanted, Side.IMPORT))
-        for mismatch in mismatches:
-            self._findings.error(MISMATCH, "the world", str(mismatch), "build against the host's WIT")
-        if mismatches:
-            return bound(Disposition.REFUSED, "its type differs from the host's", provider.capability)
-        if not provider.granted and provider.required:
-            self._not_granted(subject, provider.capability, provider.reason)
-            return bound(Disposition.REFUSED, provider.reason, provider.capability)
-        disposition = Disposition.PROVIDED if provider.granted else Disposition.CLOSED
-        return bound(disposition, provider.reason or "as decided", provider.capability)
+        if not unsupported:
+            message = "it is imported at the root of the world, and nothing provides it"
+            self._findings.error(REFUSED, f"function `{wanted.name}`", message, _ROOT_REMEDY)
 
     # Findings
 
@@ -224,13 +189,8 @@ class ImportCheck:
             remedy = self._suggestions.nearest(mismatch.unknown, known.by_name)
         self._findings.error(MISMATCH, subject, str(mismatch), remedy or f"build against the WIT of {known.id}")
 
-    def _not_granted(self, subject: str, capability: str, reason: str) -> None:
-        message = f"the manifest requires `{capability}`, which is not granted" + (f": {reason}" if reason else "")
-        self._findings.error(
-            REQUIRED, subject, message, f'allow."{capability}" in the policy, or `--allow {capability}`'
-        )
 
-
+_NOT_ASKED = "the manifest does not ask for it"
 _ROOT_REMEDY = "put it into an interface that a capability of this host provides"
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from cloche.errors import ContractError, GrantError
+from cloche.errors import ContractError, GrantError, ManifestError
 from cloche.wit.types import Function, Interface
 
 # A hostile component can break hundreds of thousands of rules. Kept for each severity, so that no number of warnings
@@ -15,6 +15,9 @@ MAX_FINDINGS = 500
 MAX_FINDINGS_SHOWN = 50
 # Differences that are looked for in one interface, and parts that are not supported.
 MAX_FINDINGS_PER_INTERFACE = 100
+
+REQUIRES = "manifest.requires"
+"""The code of a finding that the system is not what the manifest needs."""
 
 
 class Severity(StrEnum):
@@ -40,7 +43,10 @@ class Disposition(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that does not fit, in the author's terms: what it concerns, what is wrong, and what to do."""
+    """One thing that does not fit, in the author's terms: what it concerns, what is wrong, and what to do.
+
+    `remedy` is one clause, or several lines that could be written into a policy.
+    """
 
     severity: Severity
     code: str
@@ -49,7 +55,10 @@ class Finding:
     remedy: str = ""
 
     def __str__(self) -> str:
-        return f"{self.subject}: {self.message}" + (f" ({self.remedy})" if self.remedy else "")
+        said = f"{self.subject}: {self.message}"
+        if "\n" in self.remedy:
+            return "\n      ".join((said, *self.remedy.splitlines()))
+        return f"{said} ({self.remedy})" if self.remedy else said
 
 
 class Findings:
@@ -96,17 +105,6 @@ class ImportBinding:
 
 
 @dataclass(frozen=True, slots=True)
-class FunctionBinding:
-    """A function that is imported directly at the root of the world, as `ImportBinding`."""
-
-    name: str
-    disposition: Disposition
-    capability: str | None
-    function: Function
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
 class ExportBinding:
     """An exported interface, known to the host or not. `revision` is its major version, None without a version.
 
@@ -123,10 +121,13 @@ class ExportBinding:
 
 @dataclass(frozen=True)
 class Report:
-    """The whole answer. It decides nothing more: `ensure_ok` raises, everything else is for linking and showing."""
+    """The whole answer. It decides nothing more: `ensure_ok` raises, everything else is for linking and showing.
+
+    `import_functions` are imported at the root of the world, where nothing is provided: each is refused.
+    """
 
     imports: tuple[ImportBinding, ...] = ()
-    import_functions: tuple[FunctionBinding, ...] = ()
+    import_functions: tuple[Function, ...] = ()
     exports: tuple[ExportBinding, ...] = ()
     export_functions: tuple[Function, ...] = ()
     findings: tuple[Finding, ...] = ()
@@ -147,9 +148,10 @@ class Report:
         return tuple(binding.id for binding in self.imports if binding.disposition is Disposition.CLOSED)
 
     def ensure_ok(self, plugin: str) -> None:
-        """Raise when anything stops the load of `plugin`; the message holds every error, one a line.
+        """Raise when anything stops the load of `plugin`: the message holds the first 50 errors, `findings` every one.
 
-        Raises: GrantError (`grant.required`, `grant.refused`) when only grants are missing, ContractError
+        Raises: ManifestError (`manifest.requires`) when this system is not what it needs, whatever else is wrong;
+            GrantError (`grant.required`, `grant.refused`) when only grants are missing; ContractError
             (`contract.unsupported`) when only stream, future, error-context or async are in the way, else ContractError
             (`contract.mismatch`). Added in 0.1.
         """
@@ -157,15 +159,19 @@ class Report:
         if not errors:
             return
         codes = {finding.code for finding in errors}
-        lines = tuple(str(finding) for finding in errors[:MAX_FINDINGS_SHOWN])
-        more = len(errors) - len(lines)
-        listed = "".join(f"\n  - {line}" for line in lines) + (f"\n  - and {more} more" if more else "")
+        findings = tuple(str(finding) for finding in errors)
+        more = len(errors) - MAX_FINDINGS_SHOWN
+        lines = [f"\n  - {line}" for line in findings[:MAX_FINDINGS_SHOWN]]
+        lines += [f"\n  - and {more} more"] if more > 0 else []
         what = "1 problem" if len(errors) == 1 else f"{len(errors)} problems"
-        message = f"`{plugin}` does not fit this host: {what}{listed}"
+        message = f"`{plugin}` does not fit this host: {what}{''.join(lines)}"
+        if REQUIRES in codes:
+            raise ManifestError(message, code=REQUIRES, plugin=plugin, findings=findings)
         if codes <= {"grant.required", "grant.refused"}:
-            raise GrantError(message, code=errors[0].code if len(codes) == 1 else "grant.refused", plugin=plugin)
+            code = errors[0].code if len(codes) == 1 else "grant.refused"
+            raise GrantError(message, code=code, plugin=plugin, findings=findings)
         code = "contract.unsupported" if codes == {"contract.unsupported"} else "contract.mismatch"
-        raise ContractError(message, code=code, plugin=plugin, findings=lines)
+        raise ContractError(message, code=code, plugin=plugin, findings=findings)
 
     def to_json(self) -> dict[str, object]:
         """The report as plain values, as `inspect --json` prints it."""
@@ -181,15 +187,7 @@ class Report:
                 }
                 for item in self.imports
             ],
-            "import_functions": [
-                {
-                    "name": item.name,
-                    "disposition": item.disposition.value,
-                    "capability": item.capability,
-                    "reason": item.reason,
-                }
-                for item in self.import_functions
-            ],
+            "import_functions": _names(self.import_functions),
             "exports": [
                 {
                     "id": item.id,

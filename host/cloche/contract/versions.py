@@ -1,4 +1,4 @@
-"""Versions of WIT packages: which one may stand in for which, and what a manifest's requirement accepts. Pure.
+"""Versions of WIT packages: which one may stand in for which. Pure.
 
 Source: component-model Explainer, "canonical interface name": versions are interchangeable within one major, before
 1.0.0 within one minor, before 0.1.0 not at all; a pre-release matches only itself. Build metadata is ignored.
@@ -8,34 +8,29 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from semantic_version import NpmSpec, Version  # type: ignore[import-untyped]
-
-MAX_VERSION_CHARS = 64
-MAX_REQUIREMENT_CHARS = 128
+from cloche.manifest.versions import Version, VersionError
 
 
-def parse_version(text: str | None) -> tuple[int, int, int, str] | None:
-    """Major, minor, patch and pre-release of `text`; None when it is no version. Added in 0.1."""
-    if text is None or len(text) > MAX_VERSION_CHARS:
+def parse_version(text: str | None) -> Version | None:
+    """`text` as a version; None when it is none. Added in 0.1."""
+    if text is None:
         return None
     try:
-        version = Version(text)
-    except ValueError:
+        return Version.parse(text)
+    except VersionError:
         return None
-    return version.major, version.minor, version.patch, ".".join(version.prerelease)
 
 
 def track(text: str | None) -> str | None:
     """What interchangeable versions have in common (`2`, `0.3`, `0.0.7`, `1.0.0-rc.1`); None for no version."""
-    parsed = parse_version(text)
-    if parsed is None:
+    version = parse_version(text)
+    if version is None:
         return None
-    major, minor, patch, prerelease = parsed
-    if prerelease:
-        return f"{major}.{minor}.{patch}-{prerelease}"
-    if major:
-        return str(major)
-    return f"0.{minor}" if minor else f"0.0.{patch}"
+    if version.pre:
+        return str(version)
+    if version.major:
+        return str(version.major)
+    return f"0.{version.minor}" if version.minor else f"0.0.{version.patch}"
 
 
 def is_same_track(one: str | None, other: str | None) -> bool:
@@ -54,48 +49,24 @@ def is_provided_by(required: str | None, provided: str | None) -> bool:
 def is_newer(one: str | None, other: str | None) -> bool:
     """Whether `one` is newer than `other`; False where either is no version."""
     first, second = parse_version(one), parse_version(other)
-    return first is not None and second is not None and first[:3] > second[:3]
+    return first is not None and second is not None and first.release > second.release
+
+
+def age(interface_id: str) -> tuple[object, ...]:
+    """Sorts ids from the oldest version to the newest: a release after its drafts, an id without version first."""
+    version = parse_version(interface_id.partition("@")[2])
+    if version is None:
+        return (-1,)
+    draft = tuple((0, int(part), "") if part.isdigit() else (1, 0, part) for part in version.pre.split("."))
+    return (*version.release, not version.pre, draft)
 
 
 def newest(interface_ids: Iterable[str]) -> str | None:
-    """The id with the highest version: a release goes before its drafts, and an id without version comes last."""
-
-    def rank(interface_id: str) -> tuple[object, ...]:
-        parsed = parse_version(interface_id.partition("@")[2])
-        return (-1,) if parsed is None else (*parsed[:3], not parsed[3], parsed[3])
-
-    return max(interface_ids, key=rank, default=None)
+    """The id with the highest version, by `age`."""
+    return max(interface_ids, key=age, default=None)
 
 
 def revision(text: str | None) -> int | None:
     """The major version; None for no version."""
-    parsed = parse_version(text)
-    return None if parsed is None else parsed[0]
-
-
-def is_requirement(text: str) -> bool:
-    """Whether `text` is a requirement as npm writes them: `^2.0`, `~1.4`, `>=1.2 <3`, `1.x`, `^1 || ^2`."""
-    return _spec(text) is not None
-
-
-def satisfies(version: str | None, requirement: str) -> bool:
-    """Whether `version` meets `requirement`. `*` takes anything, no version and pre-releases too; nothing else takes
-    what is no version, and an invalid requirement is met by nothing.
-    """
-    spec = _spec(requirement)
-    if spec is None:
-        return False
-    if requirement.strip() in ("", "*"):
-        return True
-    if parse_version(version) is None:
-        return False
-    return bool(spec.match(Version(version)))
-
-
-def _spec(text: str) -> NpmSpec | None:
-    if len(text) > MAX_REQUIREMENT_CHARS:
-        return None
-    try:
-        return NpmSpec(text)
-    except ValueError:
-        return None
+    version = parse_version(text)
+    return None if version is None else version.major

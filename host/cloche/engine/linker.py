@@ -28,7 +28,7 @@ DENIED_TEXT = "not granted"
 
 @dataclass(frozen=True, slots=True)
 class Import:
-    """One imported interface that the host defines. `name` is as the component spells it, or empty for the root.
+    """One imported interface that the host defines. `name` is as the component spells it.
 
     `resources` are the resource types that the interface exports, by the name they have there. A closed interface is
     linked, but each of its functions denies: with its value in `answers`, by its name there, else in its own words.
@@ -65,7 +65,7 @@ class HostSlot:
     @property
     def label(self) -> str:
         """How messages name the function."""
-        return _label(self.interface or None, self.function.name)
+        return _label(self.interface, self.function.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,22 +204,17 @@ class Linker:
 
     def _define(self, root: int, item: Import) -> None:
         lib = self.engine.lib
-        target = root
-        if item.name:
-            text = item.name.encode()
-            made = ctypes.c_void_p()
-            self._check(
-                lib.wasmtime_component_linker_instance_add_instance(root, text, len(text), ctypes.addressof(made))
-            )
-            target = int(made.value or 0)
+        text = item.name.encode()
+        made = ctypes.c_void_p()
+        self._check(lib.wasmtime_component_linker_instance_add_instance(root, text, len(text), ctypes.addressof(made)))
+        target = int(made.value or 0)
         try:
             for name, resource in item.resources:
                 self._define_resource(target, name, resource)
             for function in item.functions:
                 self._define_function(target, item, function)
         finally:
-            if item.name:
-                lib.wasmtime_component_linker_instance_delete(target)
+            lib.wasmtime_component_linker_instance_delete(target)
 
     def _define_resource(self, target: int, name: str, resource: ResourceType) -> None:
         lib = self.engine.lib

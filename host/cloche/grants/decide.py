@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from cloche.errors import CapabilityError, GrantError
+from cloche.errors import CapabilityError
 from cloche.grants.limits import LimitGrant, decide_limits
 from cloche.grants.params import read_params
 from cloche.grants.policy import Mount, MountMode, Policy, Rules, SecretRef
@@ -75,18 +75,6 @@ class GrantSet:
     def interfaces(self) -> frozenset[str]:
         """The WIT interface ids that the grants open."""
         return frozenset(name for item in self.decisions if item.granted for name in item.interfaces)
-
-    def ensure_required(self) -> None:
-        """Raises: GrantError (`grant.required`) naming every required capability that is not granted, with remedies."""
-        refused = [item for item in self.decisions if item.required and not item.granted]
-        if not refused:
-            return
-        lines = []
-        for item in refused:
-            lines.append(f"  {item.capability}: {item.reason}")
-            lines += [f"    {line}" for line in item.remedy]
-        message = f"{self.plugin} requires what the policy does not grant:\n" + "\n".join(lines)
-        raise GrantError(message, code="grant.required", plugin=self.plugin)
 
 
 def decide(

@@ -12,8 +12,8 @@ from pydantic import BeforeValidator, Field
 
 from cloche.grants.schema import GrantSchema, NoParams, Params, Verdict
 from cloche.manifest.schema import MAX_ENTRIES, MountName
+from cloche.version import WASI_VERSION
 
-WASI_VERSION = "0.2.9"
 FILESYSTEM_ID = "wasi:filesystem"
 
 

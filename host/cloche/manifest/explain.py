@@ -75,14 +75,13 @@ class DocumentError(ManifestError):
             message = f"{file}: {lines[0]}"
         else:
             message = f"{file}: {len(problems)} problems\n" + "\n".join(f"  {line}" for line in lines)
-        super().__init__(message, code=f"{family}.{problems[0].kind}", plugin=plugin)
+        super().__init__(message, code=f"{family}.{problems[0].kind}", plugin=plugin, findings=tuple(lines))
         self.file = file
         self.problems = tuple(problems)
-        self.findings = tuple(lines)
 
     def to_json(self) -> dict[str, Any]:
-        """The error as plain values, with every finding."""
-        return {**ManifestError.to_json(self), "file": self.file, "findings": list(self.findings)}
+        """The error as plain values, with the file and every finding."""
+        return {**ManifestError.to_json(self), "file": self.file}
 
 
 def key_path(path: Path) -> str:

@@ -7,7 +7,6 @@ from types import MappingProxyType
 
 from pydantic import ValidationError
 
-from cloche.errors import ManifestError
 from cloche.manifest.document import read_document, tree_problems
 from cloche.manifest.explain import Path, Problem, ensure_no_problems, missing_key, problems_of, refuse, wrong_value
 from cloche.manifest.migrate import Migration, migrate
@@ -45,11 +44,13 @@ def parse_manifest(data: bytes, file: str = MANIFEST_FILE) -> Manifest:
     return _to_value(table, migration, file)
 
 
-def ensure_requirements(manifest: Manifest, host_version: str, os: str, arch: str, *, gpu: bool | None = None) -> None:
-    """Check `[requires]` against this system. `os` and `arch` as Python's `sys.platform` and `platform.machine()` or
-    as the manifest spells them; `gpu` is None where nobody has looked yet, and is then not checked.
+def unmet_requirements(
+    manifest: Manifest, host_version: str, os: str, arch: str, *, gpu: bool | None = None
+) -> tuple[str, ...]:
+    """What of `[requires]` this system does not meet, one text each; empty when it meets everything.
 
-    Raises: ManifestError (`manifest.requires`) naming everything that is not met.
+    `os` and `arch` as Python's `sys.platform` and `platform.machine()` or as the manifest spells them; `gpu` is None
+    where nobody has looked yet, and is then not checked.
     """
     wanted = manifest.requires
     system, machine = _OS_NAMES.get(os, os), _ARCH_NAMES.get(arch.lower(), arch.lower())
@@ -63,9 +64,7 @@ def ensure_requirements(manifest: Manifest, host_version: str, os: str, arch: st
         unmet.append(f"arch = {list(wanted.arch)}, this is {machine}")
     if wanted.gpu and gpu is False:
         unmet.append("gpu = true, no usable GPU was found")
-    if unmet:
-        message = f"{manifest.file}: [requires] of {manifest.id} is not met: {'; '.join(unmet)}"
-        raise ManifestError(message, code="manifest.requires", plugin=manifest.id)
+    return tuple(unmet)
 
 
 def _host_version(text: str) -> Version:
@@ -129,7 +128,9 @@ def _to_value(table: ManifestTable, migration: Migration, file: str) -> Manifest
         kind=Kind(table.kind),
         instances=Instances(table.instances),
         component=None if component is None else _component(component),
-        extension_points=MappingProxyType(dict(table.extension_points)),
+        extension_points=MappingProxyType(
+            {key: Requirement.parse(text) for key, text in table.extension_points.items()}
+        ),
         capabilities=MappingProxyType(
             {
                 key: CapabilityRequest(Requirement.parse(item.version), item.required, freeze(item.params()))

@@ -69,7 +69,7 @@ class Requires:
 class Manifest:
     """A plugin's manifest, checked.
 
-    `extension_points` maps interface ids without a version to requirements as written. `limits` holds only what the
+    `extension_points` maps interface ids without a version to the versions that it fits. `limits` holds only what the
     author wrote, by the names and in the units of `model.BOUNDS`. `config` holds the author's defaults, which the
     operator's win over. `migrated` says, one sentence each, what was changed while an older format was read;
     `format_version` is the one that was written (None for a bare component). `file` is the name for messages.
@@ -86,7 +86,7 @@ class Manifest:
     kind: Kind = Kind.CODE
     instances: Instances = Instances.PER_CALL
     component: ComponentRef | None = None
-    extension_points: Mapping[str, str] = field(default_factory=lambda: _EMPTY)
+    extension_points: Mapping[str, Requirement] = field(default_factory=lambda: _EMPTY)
     capabilities: Mapping[str, CapabilityRequest] = field(default_factory=lambda: _EMPTY)
     limits: Mapping[str, int] = field(default_factory=lambda: _EMPTY)
     requires: Requires = Requires()

@@ -99,10 +99,15 @@ class Requirement:
             raise VersionError("a version requirement that some version can fulfil")
         return cls(text, least, below)
 
+    @property
+    def is_any(self) -> bool:
+        """Does it admit every version there is?"""
+        return self.text.strip() == "*"
+
     def matches(self, version: str | Version) -> bool:
         """Does `version` fulfil this requirement? Raises: VersionError when `version` is not a semantic version."""
         found = Version.parse(version) if isinstance(version, str) else version
-        if self.text.strip() == "*":
+        if self.is_any:
             return True
         if self._exactly is not None or found.pre:
             return self._exactly == found

@@ -6,15 +6,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from cloche.contract.providers import unversioned, version_of
 from cloche.contract.report import Report
-from cloche.contract.versions import newest
+from cloche.contract.versions import is_provided_by, newest
 from cloche.errors import UsageError
 from cloche.grants.decide import GrantSet
 from cloche.manifest.value import Manifest
 from cloche.model import Limits, State, Tier
 from cloche.runtime.functions import Backend, BoundFunction
 from cloche.wit.names import snake
-from cloche.wit.types import Export, Function, FunctionKind, Interface, InterfaceId
+from cloche.wit.types import Export, Function, FunctionKind, Interface
 
 
 class ExtensionPoint:
@@ -90,9 +91,10 @@ class Facts:
 
 
 class Plugin:
-    """A loaded plugin. Index it with an extension point's id, with or without version: `plugin["ns:pkg/iface"]`.
+    """A loaded plugin. Index it with an interface's id, with or without version: `plugin["ns:pkg/iface"]`.
 
-    Thread-safe. `close()` waits for running calls, then stops and frees everything.
+    Everything that it exports can be called so, whether the host knows the interface or not; `serves` says what fits an
+    extension point of the host. Thread-safe. `close()` waits for running calls, then stops and frees everything.
     """
 
     def __init__(
@@ -104,6 +106,9 @@ class Plugin:
     ) -> None:
         self._facts, self._points, self._backends = facts, dict(points), tuple(backends)
         self._forget = forget
+        exports = None if facts.report is None else facts.report.exports
+        # A builtin has no component to check: it serves what it was added for.
+        self._bound = tuple(points) if exports is None else tuple(item.id for item in exports if item.extension_point)
 
     @property
     def id(self) -> str:
@@ -154,6 +159,13 @@ class Plugin:
         """Ids of the exported interfaces; an empty string stands for functions at the component's root."""
         return sorted(self._points)
 
+    def serves(self, extension_point: str) -> bool:
+        """Does it export `extension_point` as the host knows it? With a version: that one, or a later one of its track.
+
+        What only has the name is not served: another major, no version, functions missing or of other types.
+        """
+        return self._serving(extension_point) is not None
+
     def __contains__(self, interface: str) -> bool:
         return self._find(interface) is not None
 
@@ -203,12 +215,18 @@ class Plugin:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def _serving(self, wanted: str) -> str | None:
+        """The newest export that fits an extension point of this name, in a version that can stand in for this one."""
+        version = version_of(wanted)
+        named = (export for export in self._bound if unversioned(export) == unversioned(wanted))
+        return newest(one for one in named if version is None or is_provided_by(version, version_of(one)))
+
     def _find(self, interface: str) -> ExtensionPoint | None:
+        """The very export; else one that serves this extension point; else, without a version, the newest so named."""
         exact = self._points.get(interface)
         if exact is not None:
             return exact
-        wanted = InterfaceId.parse(interface)
-        if wanted is None or wanted.version is not None:
-            return None
-        found = newest(name for name in self._points if name.partition("@")[0] == interface)
+        found = self._serving(interface)
+        if found is None and version_of(interface) is None:
+            found = newest(name for name in self._points if unversioned(name) == interface)
         return None if found is None else self._points[found]

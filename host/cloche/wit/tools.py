@@ -28,6 +28,7 @@ _LIMITS = ChildLimits(
 )
 _MESSAGE_CHARS = 2_000
 _MEMORY_MIB = _LIMITS.memory_bytes // MIB
+_PANIC_STATUS = 101  # how a Rust program ends that met what it thought impossible
 _UNLISTED = (Sort.CORE_MODULE, Sort.COMPONENT, Sort.VALUE)
 
 
@@ -70,6 +71,12 @@ def describe_component(component: bytes) -> bytes:
     if result.outcome is ChildOutcome.OK:
         return result.stdout
     if result.outcome is ChildOutcome.FAILED:
+        if result.status == _PANIC_STATUS:
+            raise ContractError(
+                "The component's types go beyond what WIT can say: a name and what it stands for do not go together, "
+                "such as a function under the name of an interface (`ns:pkg/iface`). Build it again from its WIT.",
+                code="contract.inspect",
+            )
         said = _said(result)
         if "(at offset 0x" in said:
             raise ContractError(f"The component does not validate: {said}. Build it again.", code="component.malformed")
@@ -148,6 +155,8 @@ def package_worlds(wit: Path) -> tuple[World, ...]:
 
 def _said(result: ChildResult) -> str:
     """The tool's own message: it quotes names out of the file, so nothing unprintable gets through."""
+    if result.status == _PANIC_STATUS:
+        return "wasm-tools gave up on it"
     text = result.stderr.decode("utf-8", "replace").strip().removeprefix("error: ")
     return clean(text)[:_MESSAGE_CHARS] or f"wasm-tools ended with status {result.status}"
 

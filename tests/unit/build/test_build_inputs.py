@@ -11,6 +11,8 @@ from cloche.build import sources, vendor, witfiles
 from cloche.build.cache import BuildCache
 from cloche.build.tool import ToolResult
 from cloche.errors import ContractError
+from cloche.resources import wit_dir
+from cloche.version import WASI_VERSION
 
 
 def write(root: Path, files: dict[str, str]) -> Path:
@@ -90,6 +92,17 @@ def test_wit_is_collected_with_what_it_needs(tmp_path: Path) -> None:
         "deps/x-one-1.0.0/a.wit",
         "deps/x-three/a.wit",
         "deps/x-two-1.2.0-rc.1/two.wit",
+        "world.wit",
+    ]
+
+
+def test_the_engines_wasi_is_in_the_library(tmp_path: Path) -> None:
+    """A world that imports the engine's WASI needs no copy of its own, and gets only the packages that it takes."""
+    world = f"package acme:p;\nworld w {{ import wasi:clocks/monotonic-clock@{WASI_VERSION}; }}"
+    own = write(tmp_path / "wit", {"world.wit": world})
+    assert sorted(map(str, witfiles.resolve(own, wit_dir(), "acme/p"))) == [
+        f"deps/wasi-clocks-{WASI_VERSION}/package.wit",
+        f"deps/wasi-io-{WASI_VERSION}/package.wit",
         "world.wit",
     ]
 

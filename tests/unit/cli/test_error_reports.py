@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from cloche.cli.errors import document, report, unexpected
+from cloche.contract.report import Finding, Report, Severity
 from cloche.errors import CODES, ClocheError, ContractError, GuestError, GuestTrap, LimitError
 from cloche.model import Usage
 from cloche.remedies import REMEDIES
@@ -52,20 +53,22 @@ def test_the_status_comes_from_the_code(code: str, capsys: pytest.CaptureFixture
 
 def test_a_block_names_code_findings_cost_and_remedy(capsys: pytest.CaptureFixture[str]) -> None:
     """People get everything in one block on standard error."""
-    report(
-        ContractError("2 mismatches", plugin="acme/hello", findings=("export a is gone", "import b: wrong type")),
-        is_json=False,
-    )
+    findings = tuple(Finding(Severity.ERROR, "contract.mismatch", name, "is gone") for name in ("a", "b"))
+    with pytest.raises(ContractError) as caught:
+        Report(findings=findings).ensure_ok("acme/hello")
+    report(caught.value, is_json=False)
     out, err = capsys.readouterr()
     wanted = [
-        "error[contract.mismatch] 2 mismatches",
-        "  - export a is gone",
-        "  - import b: wrong type",
-        "acme/hello",
+        "error[contract.mismatch] ",
+        "2 problems",
+        "  - a: is gone",
+        "  - b: is gone",
+        "plugin: acme/hello",
         "remedy: ",
     ]
-    assert [word for word in wanted if word not in err] == []
+    assert {word: err.count(word) for word in wanted} == dict.fromkeys(wanted, 1)
     assert out == ""
+    assert document(caught.value)["error"]["findings"] == ["a: is gone", "b: is gone"]
 
 
 def test_the_cost_of_a_stopped_call_is_shown(capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from cloche.contract.check import check
-from cloche.contract.providers import ENGINE_WASI_VERSION, ROOT, WASI, EngineGrant, Provider
-from cloche.contract.report import MAX_FINDINGS, MAX_FINDINGS_SHOWN, Disposition, Report, Severity
+from cloche.contract.providers import CapabilityGrant, Provider
+from cloche.contract.report import (
+    MAX_FINDINGS,
+    MAX_FINDINGS_SHOWN,
+    REQUIRES,
+    Disposition,
+    Finding,
+    Report,
+    Severity,
+)
 from cloche.contract.suggest import MAX_SUGGESTIONS
-from cloche.errors import ClocheError, ContractError, GrantError
+from cloche.errors import ClocheError, ContractError, GrantError, ManifestError
+from cloche.manifest.versions import Requirement
 from cloche.model import Instances, Tier
+from cloche.version import WASI_VERSION
 from cloche.wit.types import (
     ErrorContextType,
     Function,
@@ -31,15 +42,36 @@ from support.wit_values import function, interface, record, resource
 
 STORE = interface("wasi:keyvalue/store@0.2.1", function("open", (("identifier", Prim.STRING),)), function("close"))
 GREETER = interface("cloche:example/greeter@1.2.0", function("greet", (("name", Prim.STRING),), Prim.STRING))
+ENGINE = tuple(
+    interface(f"wasi:{name}@{WASI_VERSION}", function("f"))
+    for name in (
+        "io/poll",
+        "io/streams",
+        "clocks/monotonic-clock",
+        "clocks/wall-clock",
+        "random/random",
+        "cli/stdin",
+        "cli/stdout",
+        "cli/environment",
+        "cli/exit",
+        "filesystem/types",
+        "sockets/tcp",
+    )
+)
 ALL_WASI = tuple(
-    EngineGrant(capability, granted=True)
+    CapabilityGrant(capability, granted=True, reason="because")
     for capability in ("wasi:cli", "wasi:clocks", "wasi:random", "wasi:filesystem", "wasi:sockets")
 )
 
 
-def provider(found: Interface = STORE, *, granted: bool = True, required: bool = False) -> Provider:
-    """A host-defined interface."""
-    return Provider(found.id.partition("/")[0], found, granted, required, "because")
+def provider(found: Interface = STORE) -> Provider:
+    """A host-defined interface, of the capability that its package is named after."""
+    return Provider(found.id.partition("/")[0], found)
+
+
+def grants(*, granted: bool = True, required: bool = False) -> list[CapabilityGrant]:
+    """The decision about the key-value store."""
+    return [CapabilityGrant("wasi:keyvalue", granted, required, "because", ('[plugins."*"]', "allow = true"))]
 
 
 def importing(*found: Interface) -> World:
@@ -55,6 +87,11 @@ def exporting(*found: Interface) -> World:
 def store(version: str = "0.2.1", *functions: Function) -> Interface:
     """The component's view of the key-value store."""
     return interface(f"wasi:keyvalue/store@{version}", *(functions or (function("close"),)))
+
+
+def declaring(requirement: str, name: str = "cloche:example/greeter") -> dict[str, Requirement]:
+    """What a manifest says that the component exports."""
+    return {name: Requirement.parse(requirement)}
 
 
 def errors(report: Report) -> list[str]:
@@ -78,7 +115,7 @@ def warnings(report: Report) -> list[str]:
 )
 def test_known_imports(granted: bool, required: bool, disposition: Disposition, code: str | None) -> None:
     """A known import is provided when granted, else closed, else refused when the manifest cannot do without."""
-    report = check(importing(store()), providers=[provider(granted=granted, required=required)])
+    report = check(importing(store()), providers=[provider()], grants=grants(granted=granted, required=required))
     (binding,) = report.imports
     assert binding.disposition is disposition
     assert (binding.capability, binding.provider, binding.reason) == ("wasi:keyvalue", STORE.id, "because")
@@ -100,7 +137,7 @@ def test_known_imports(granted: bool, required: bool, disposition: Disposition, 
 )
 def test_versions_of_imports(version: str, disposition: Disposition) -> None:
     """An older patch of the same track is served; anything else names both versions."""
-    report = check(importing(store(version)), providers=[provider()])
+    report = check(importing(store(version)), providers=[provider()], grants=grants())
     assert report.imports[0].disposition is disposition
     if disposition is Disposition.REFUSED:
         assert errors(report) == [
@@ -113,14 +150,15 @@ def test_versions_of_imports(version: str, disposition: Disposition) -> None:
 def test_an_import_without_a_version_needs_a_provider_without_one() -> None:
     """No version is not any version."""
     bare = interface("wasi:keyvalue/store", function("close"))
-    assert check(importing(bare), providers=[provider()]).imports[0].disposition is Disposition.REFUSED
-    assert check(importing(bare), providers=[provider(bare)]).imports[0].disposition is Disposition.PROVIDED
+    for known, disposition in ((STORE, Disposition.REFUSED), (bare, Disposition.PROVIDED)):
+        report = check(importing(bare), providers=[provider(known)], grants=grants())
+        assert report.imports[0].disposition is disposition
 
 
 def test_two_versions_side_by_side() -> None:
     """One interface at two versions is two imports, each with its own provider."""
     newer = interface("wasi:keyvalue/store@1.0.0", function("close"))
-    report = check(importing(store("0.2.0"), newer), providers=[provider(), provider(newer)])
+    report = check(importing(store("0.2.0"), newer), providers=[provider(), provider(newer)], grants=grants())
     assert [binding.provider for binding in report.imports] == [STORE.id, newer.id]
     assert report.findings == ()
 
@@ -137,9 +175,10 @@ def test_two_versions_side_by_side() -> None:
 )
 def test_which_of_several_providers(offered: dict[str, bool], expected: str) -> None:
     """A granted provider goes before a denied one, then the very version, then the newest."""
-    providers = [provider(store(version), granted=granted) for version, granted in offered.items()]
+    providers = [Provider(f"acme:store-{version}", store(version)) for version in offered]
+    decided = [CapabilityGrant(f"acme:store-{version}", granted) for version, granted in offered.items()]
     for order in (providers, providers[::-1]):
-        report = check(importing(store("0.2.0")), providers=order)
+        report = check(importing(store("0.2.0")), providers=order, grants=decided)
         assert report.imports[0].provider == f"wasi:keyvalue/store@{expected}"
 
 
@@ -147,7 +186,7 @@ def test_a_mistyped_import_names_the_place() -> None:
     """A wrong parameter type is found before linking, whether the import is granted or not."""
     wrong = store("0.2.1", function("open", (("identifier", Prim.U32),)))
     for granted in (True, False):
-        report = check(importing(wrong), providers=[provider(granted=granted)])
+        report = check(importing(wrong), providers=[provider()], grants=grants(granted=granted))
         assert report.imports[0].disposition is Disposition.REFUSED
         assert errors(report) == [
             "wasi:keyvalue/store@0.2.1: function `open`: parameter 1 `identifier`: expected string, "
@@ -187,7 +226,7 @@ def test_unknown_imports_are_refused(unknown: Interface) -> None:
 
 def test_an_empty_import_of_a_known_interface_is_bound_like_any_other() -> None:
     """An import without functions is still closed when it is not granted."""
-    report = check(importing(interface(STORE.id)), providers=[provider(granted=False)])
+    report = check(importing(interface(STORE.id)), providers=[provider()])
     assert report.closed == (STORE.id,)
 
 
@@ -213,14 +252,32 @@ def test_an_extension_point_cannot_be_imported() -> None:
     assert "it is an extension point, which plugins export" in errors(report)[0]
 
 
-@pytest.mark.parametrize("name", sorted(WASI))
-def test_the_engine_provides_wasi(name: str) -> None:
-    """Each interface of the command world is the engine's, at any release of WASI 0.2 up to its own."""
-    found = interface(f"{name}@0.2.3", function("f"))
-    report = check(importing(found), engine=ALL_WASI)
+@pytest.mark.parametrize("version", ["0.2.0", "0.2.3", WASI_VERSION, "0.2.99", "0.2.1+build"])
+@pytest.mark.parametrize("known", ENGINE, ids=lambda known: known.id)
+def test_the_engine_provides_wasi(known: Interface, version: str) -> None:
+    """What the engine has, it links for any release of WASI 0.2, also one that is newer than its own."""
+    found = interface(f"{known.id.partition('@')[0]}@{version}", *known.functions)
+    report = check(importing(found), engine=ENGINE, grants=ALL_WASI)
     assert report.imports[0].disposition is Disposition.ENGINE
-    assert report.imports[0].provider == f"{name}@{ENGINE_WASI_VERSION}"
+    assert report.imports[0].provider == known.id
     assert report.findings == ()
+
+
+@pytest.mark.parametrize(
+    ("imported", "said"),
+    [
+        (function("f", result=Prim.U64), "function `f`: result: expected nothing, the component expects u64"),
+        (function("f", (("a", Prim.U8),)), "function `f`: expected no parameters, the component passes 1"),
+        (function("later"), f"function `later`: wasi:random/random@{WASI_VERSION} has no such function"),
+    ],
+    ids=["a result", "a parameter", "a function"],
+)
+@pytest.mark.parametrize("version", ["0.2.0", "0.2.99"])
+def test_the_engines_interfaces_are_compared_too(imported: Function, said: str, version: str) -> None:
+    """A mistyped or unknown function of WASI is found here, in the same words as any other provider's."""
+    report = check(importing(interface(f"wasi:random/random@{version}", imported)), engine=ENGINE, grants=ALL_WASI)
+    assert report.imports[0].disposition is Disposition.REFUSED
+    assert [(finding.code, finding.message) for finding in report.errors] == [("contract.mismatch", said)]
 
 
 @pytest.mark.parametrize(
@@ -238,37 +295,45 @@ def test_the_engine_provides_wasi(name: str) -> None:
 )
 def test_wasi_without_a_grant(name: str, disposition: Disposition) -> None:
     """Without a grant clocks and randomness are closed; command line, files and sockets are linked over nothing."""
-    report = check(importing(interface(f"{name}@0.2.9", function("f"))))
+    report = check(importing(interface(f"{name}@0.2.9", function("f"))), engine=ENGINE)
     assert report.imports[0].disposition is disposition
     assert report.errors == ()
 
 
-def test_required_wasi_without_a_grant() -> None:
-    """A required capability of the engine that is denied stops the load."""
-    denied = EngineGrant("wasi:clocks", granted=False, required=True, reason="denied by the policy")
-    report = check(importing(interface("wasi:clocks/wall-clock@0.2.9", function("now"))), engine=[denied])
+@pytest.mark.parametrize("imports", [(), ("clocks/wall-clock",), ("clocks/wall-clock", "clocks/monotonic-clock")])
+def test_what_is_required_in_vain_is_said_once(imports: tuple[str, ...]) -> None:
+    """A required capability that is not granted stops the load, however many of its interfaces are imported."""
+    denied = CapabilityGrant("wasi:clocks", granted=False, required=True, reason="denied by the policy")
+    world = importing(*(interface(f"wasi:{name}@0.2.9", function("f")) for name in imports))
+    report = check(world, engine=ENGINE, grants=[denied])
+    assert errors(report) == ["wasi:clocks: the manifest requires it, and it is not granted: denied by the policy"]
+    assert [binding.disposition for binding in report.imports] == [Disposition.REFUSED] * len(imports)
+
+
+def test_the_lines_that_would_grant_it_are_shown() -> None:
+    """The decision's own remedy is what to do, line by line as a policy has them."""
+    report = check(importing(), grants=grants(granted=False, required=True))
     assert errors(report) == [
-        "wasi:clocks/wall-clock@0.2.9: the manifest requires `wasi:clocks`, which is not granted: denied by the policy "
-        '(allow."wasi:clocks" in the policy, or `--allow wasi:clocks`)'
+        "wasi:keyvalue: the manifest requires it, and it is not granted: because\n"
+        '      [plugins."*"]\n'
+        "      allow = true"
     ]
+    assert report.errors[0].remedy == '[plugins."*"]\nallow = true'
 
 
 def test_other_wasi_versions() -> None:
-    """A newer 0.2 is a warning, another minor or a pre-release is refused, HTTP is not the engine's."""
-    newer = check(importing(interface("wasi:cli/stdin@0.2.99", function("f"))), engine=ALL_WASI)
-    assert newer.imports[0].disposition is Disposition.ENGINE
-    assert "newer than the engine's" in warnings(newer)[0]
+    """Another minor or a pre-release is refused, HTTP is not the engine's."""
     for identity in ("wasi:cli/stdin@0.3.0", "wasi:cli/stdin@0.2.0-rc-2023-12-05", "wasi:cli/stdin"):
-        report = check(importing(interface(identity, function("f"))), engine=ALL_WASI)
-        assert f"the host has wasi:cli/stdin@{ENGINE_WASI_VERSION}" in errors(report)[0]
-    report = check(importing(interface("wasi:http/types@0.2.9", function("f"))), engine=ALL_WASI)
+        report = check(importing(interface(identity, function("f"))), engine=ENGINE, grants=ALL_WASI)
+        assert f"the host has wasi:cli/stdin@{WASI_VERSION}" in errors(report)[0]
+    report = check(importing(interface("wasi:http/types@0.2.9", function("f"))), engine=ENGINE, grants=ALL_WASI)
     assert report.imports[0].disposition is Disposition.REFUSED
 
 
 def test_a_provider_goes_before_the_engine() -> None:
     """A host-defined clock replaces the engine's."""
     clock = interface("wasi:clocks/wall-clock@0.2.9", function("now"))
-    report = check(importing(clock), providers=[provider(clock)], engine=ALL_WASI)
+    report = check(importing(clock), providers=[provider(clock)], engine=ENGINE, grants=ALL_WASI)
     assert report.imports[0].disposition is Disposition.PROVIDED
 
 
@@ -284,42 +349,24 @@ def test_a_provider_goes_before_the_engine() -> None:
 def test_guests_that_can_sleep(tier: Tier, refuse_poll: bool, severity: Severity | None) -> None:
     """What can block this process is a warning in the trusted tier, and an error when the policy says so (H1)."""
     world = importing(
-        interface("wasi:io/poll@0.2.9", function("poll")),
-        interface("wasi:clocks/monotonic-clock@0.2.9", function("now")),
+        interface("wasi:io/poll@0.2.9", function("f")),
+        interface("wasi:clocks/monotonic-clock@0.2.9", function("f")),
         interface("wasi:random/random@0.2.9", function("f")),
     )
-    report = check(world, engine=ALL_WASI, tier=tier, refuse_poll=refuse_poll)
+    report = check(world, engine=ENGINE, grants=ALL_WASI, tier=tier, refuse_poll=refuse_poll)
     assert [finding.severity for finding in report.findings] == ([severity] if severity else [])
     if severity:
         assert report.findings[0].subject == "wasi:io/poll@0.2.9 and wasi:clocks/monotonic-clock@0.2.9"
 
 
 def test_functions_at_the_root() -> None:
-    """A function imported at the root needs a provider for the root, of the right type."""
-    offered = Provider("acme:tools", interface(ROOT, function("log", (("line", Prim.STRING),))), granted=True)
-    closed = Provider("acme:more", interface(ROOT, function("beep")), granted=False)
-    world = World(
-        "root",
-        import_functions=(
-            function("log", (("line", Prim.STRING),)),
-            function("beep"),
-            function("logs"),
-        ),
-        export_functions=(function("go"),),
-    )
-    report = check(world, providers=[offered, closed])
-    assert [(item.name, item.disposition, item.capability) for item in report.import_functions] == [
-        ("log", Disposition.PROVIDED, "acme:tools"),
-        ("beep", Disposition.CLOSED, "acme:more"),
-        ("logs", Disposition.REFUSED, None),
-    ]
+    """Capabilities are interfaces: a function that is imported by itself is refused."""
+    world = World("root", import_functions=(function("log", (("line", Prim.STRING),)),), exports=(GREETER,))
+    report = check(world, providers=[provider(interface("acme:tools/log@1.0.0", function("log")))])
+    assert [imported.name for imported in report.import_functions] == ["log"]
     assert errors(report) == [
-        "function `logs`: it is imported at the root of the world, and nothing provides it (did you mean `log`?)"
-    ]
-    wrong = World("root", import_functions=(function("log", (("line", Prim.U8),)),), exports=(GREETER,))
-    assert errors(check(wrong, providers=[offered])) == [
-        "the world: function `log`: parameter 1 `line`: expected string, the component passes u8 "
-        "(build against the host's WIT)"
+        "function `log`: it is imported at the root of the world, and nothing provides it "
+        "(put it into an interface that a capability of this host provides)"
     ]
 
 
@@ -380,14 +427,16 @@ def test_async_functions_are_not_supported() -> None:
         ("1.9.0", "^1.0", None),
         ("1.2.0", "^2.0", "the manifest declares version ^2.0, the component exports 1.2.0"),
         ("2.0.0", "^2.0", "the component exports version 2.0.0, the host calls cloche:example/greeter@1.2.0"),
-        ("1.2.0", "newest", "the manifest requires version 'newest', which is no version requirement"),
+        ("1.2.0", "1.0", None),
+        ("1.2.0", ">=1.0,<3", None),
+        ("1.2.0", "<1.2", "the manifest declares version <1.2, the component exports 1.2.0"),
         ("1.2.0-rc.1", "*", "the component exports version 1.2.0-rc.1, the host calls cloche:example/greeter@1.2.0"),
     ],
 )
 def test_declared_extension_points(version: str, requirement: str, message: str | None) -> None:
     """What the manifest declares must be exported, at a version that it states and the host knows."""
     exported = interface(f"cloche:example/greeter@{version}", *GREETER.functions)
-    report = check(exporting(exported), extension_points=[GREETER], declared={"cloche:example/greeter": requirement})
+    report = check(exporting(exported), extension_points=[GREETER], declared=declaring(requirement))
     assert [finding.message for finding in report.errors] == ([message] if message else [])
     (binding,) = report.exports
     assert binding.is_declared
@@ -398,12 +447,12 @@ def test_declared_extension_points(version: str, requirement: str, message: str 
 
 def test_a_declaration_without_an_export_suggests_one() -> None:
     """A misspelt or missing export is answered with what the component does export."""
-    near = check(exporting(GREETER), declared={"cloche:example/greeting": "*"})
+    near = check(exporting(GREETER), declared=declaring("*", "cloche:example/greeting"))
     assert errors(near) == [
         "cloche:example/greeting: the manifest declares this extension point, but the component does not export it "
         "(did you mean `cloche:example/greeter`?)"
     ]
-    far = check(exporting(GREETER), declared={"acme:other/thing": "*"})
+    far = check(exporting(GREETER), declared=declaring("*", "acme:other/thing"))
     assert errors(far)[0].endswith("(it exports cloche:example/greeter)")
 
 
@@ -424,7 +473,7 @@ def test_a_declaration_without_an_export_suggests_one() -> None:
 def test_types_of_exports(version: str, functions: tuple[Function, ...], fits: bool) -> None:
     """An export has what the host calls: an older one may lack what was added since, a newer one may have more."""
     exported = interface(f"cloche:example/greeter@{version}", *functions)
-    declared = check(exporting(exported), extension_points=[GREETER], declared={"cloche:example/greeter": "*"})
+    declared = check(exporting(exported), extension_points=[GREETER], declared=declaring("*"))
     assert (not declared.errors) is fits
     assert (declared.exports[0].extension_point == GREETER.id) is fits
     bare = check(exporting(exported), extension_points=[GREETER])
@@ -437,11 +486,35 @@ def test_the_host_may_know_several_versions() -> None:
     """Each export is held against the version on its own track."""
     second = interface("cloche:example/greeter@2.0.0", function("greet"))
     exported = interface("cloche:example/greeter@2.0.0", function("greet"))
-    report = check(
-        exporting(GREETER, exported), extension_points=[GREETER, second], declared={"cloche:example/greeter": "^2.0"}
-    )
+    report = check(exporting(GREETER, exported), extension_points=[GREETER, second], declared=declaring("^2.0"))
     assert [binding.extension_point for binding in report.exports] == [GREETER.id, second.id]
     assert report.findings == ()
+
+
+def test_an_export_without_a_version_meets_only_any_version() -> None:
+    """A requirement names versions, and no version is none of them."""
+    bare = interface("cloche:example/greeter", *GREETER.functions)
+    assert check(exporting(bare), declared=declaring("*")).errors == ()
+    assert errors(check(exporting(bare), declared=declaring(">=0.1"))) == [
+        "cloche:example/greeter: the manifest declares version >=0.1, the component exports no version "
+        "(mend [extension-points], or build against that version)"
+    ]
+
+
+def test_versions_are_listed_from_old_to_new() -> None:
+    """The newest version that the host has is recommended, whatever the order of the texts."""
+    known = [interface(f"cloche:example/greeter@{version}", function("greet")) for version in ("10.0.0", "2.0.0")]
+    exported = interface("cloche:example/greeter@3.0.0", function("greet"))
+    listed = "cloche:example/greeter@2.0.0 and cloche:example/greeter@10.0.0"
+    remedy = "build against cloche:example/greeter@10.0.0"
+    declared = check(exporting(exported), extension_points=known, declared=declaring("*"))
+    assert [(finding.message.endswith(f"the host calls {listed}"), finding.remedy) for finding in declared.errors] == [
+        (True, remedy)
+    ]
+    (warned,) = check(exporting(exported), extension_points=known).warnings
+    assert warned.remedy == remedy
+    (refused,) = check(importing(exported), providers=[provider(point) for point in known]).errors
+    assert (refused.message.endswith(f"the host has {listed}"), refused.remedy) == (True, remedy)
 
 
 def test_strangers_are_welcome() -> None:
@@ -502,26 +575,41 @@ def test_a_wrong_lifecycle_is_an_error() -> None:
 BAD_TYPE = importing(store("0.2.1", function("open")))
 UNKNOWN = importing(interface("a:b/c@1.0.0", function("f")))
 ASYNC = importing(interface("a:b/c@1.0.0", function("f", is_async=True)))
-CLOSED = importing(store())
-RAISED: list[tuple[str, list[World], type[ClocheError], str]] = [
-    ("a type", [BAD_TYPE], ContractError, "contract.mismatch"),
-    ("async", [ASYNC], ContractError, "contract.unsupported"),
-    ("unknown", [UNKNOWN], GrantError, "grant.refused"),
-    ("required", [CLOSED], GrantError, "grant.required"),
-    ("required and unknown", [CLOSED, UNKNOWN], GrantError, "grant.refused"),
-    ("a type and async", [BAD_TYPE, ASYNC], ContractError, "contract.mismatch"),
-    ("async and unknown", [ASYNC, UNKNOWN], ContractError, "contract.mismatch"),
+DENIED = CapabilityGrant("acme:dice", granted=False, required=True, reason="because")
+UNMET = Finding(Severity.ERROR, REQUIRES, "[requires]", "gpu = true, no usable GPU was found")
+RAISED: list[tuple[str, list[World], list[CapabilityGrant], list[Finding], type[ClocheError], str]] = [
+    ("a type", [BAD_TYPE], [], [], ContractError, "contract.mismatch"),
+    ("async", [ASYNC], [], [], ContractError, "contract.unsupported"),
+    ("unknown", [UNKNOWN], [], [], GrantError, "grant.refused"),
+    ("required", [], [DENIED], [], GrantError, "grant.required"),
+    ("required and unknown", [UNKNOWN], [DENIED], [], GrantError, "grant.refused"),
+    ("a type and required", [BAD_TYPE], [DENIED], [], ContractError, "contract.mismatch"),
+    ("a type and async", [BAD_TYPE, ASYNC], [], [], ContractError, "contract.mismatch"),
+    ("async and unknown", [ASYNC, UNKNOWN], [], [], ContractError, "contract.mismatch"),
+    ("another system", [], [], [UNMET], ManifestError, "manifest.requires"),
+    ("everything", [BAD_TYPE, ASYNC, UNKNOWN], [DENIED], [UNMET], ManifestError, "manifest.requires"),
 ]
 
 
-@pytest.mark.parametrize(("worlds", "kind", "code"), [case[1:] for case in RAISED], ids=[case[0] for case in RAISED])
-def test_what_is_raised(worlds: list[World], kind: type[ClocheError], code: str) -> None:
-    """The error's class and code follow from all causes together, and its text holds each of them."""
+@pytest.mark.parametrize(
+    ("worlds", "decided", "unmet", "kind", "code"), [case[1:] for case in RAISED], ids=[case[0] for case in RAISED]
+)
+def test_what_is_raised(
+    worlds: list[World],
+    decided: list[CapabilityGrant],
+    unmet: list[Finding],
+    kind: type[ManifestError] | type[ContractError] | type[GrantError],
+    code: str,
+) -> None:
+    """The error's class and code follow from all causes together; its text and its findings hold each of them."""
     world = importing(*(found for one in worlds for found in one.imports))
-    report = check(world, providers=[provider(granted=False, required=True)])
+    report = check(world, providers=[provider()], grants=decided)
+    report = replace(report, findings=(*unmet, *report.findings))
     with pytest.raises(kind) as caught:
         report.ensure_ok("acme/x")
     assert (caught.value.code, caught.value.plugin) == (code, "acme/x")
+    assert list(caught.value.findings) == errors(report) == caught.value.to_json()["findings"]
+    assert str(caught.value).count("\n  - ") == len(report.errors)
     for finding in report.errors:
         assert f"\n  - {finding}" in str(caught.value)
 
@@ -542,9 +630,8 @@ def test_many_findings_are_cut() -> None:
 
 def test_a_report_is_plain_values_too() -> None:
     """The report goes through JSON unchanged."""
-    report = check(
-        World("root", (store(), GREETER), (GREETER,), (function("f"),), (function("g"),)), providers=[provider()]
-    )
+    world = World("root", (store(), GREETER), (GREETER,), (function("f"),), (function("g"),))
+    report = check(world, providers=[provider()], grants=grants())
     value = report.to_json()
     assert json.loads(json.dumps(value)) == value
     assert [item["disposition"] for item in value["imports"]] == ["provided", "refused"]  # type: ignore[attr-defined]

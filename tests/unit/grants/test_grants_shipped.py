@@ -17,6 +17,7 @@ from cloche.grants.wasi import WASI_SCHEMAS
 from cloche.manifest.explain import DocumentError
 from cloche.manifest.parse import parse_manifest
 from cloche.model import Tier
+from cloche.version import WASI_VERSION
 
 SCHEMAS = {schema.id: schema for schema in (*WASI_SCHEMAS, CONFIG, DATA, KEYVALUE, LOGGING, TELEMETRY)}
 HEAD = 'format-version = 1\nid = "acme/hello"\nname = "Hello"\nversion = "1.2.3"\ncomponent.path = "x.wasm"\n'
@@ -81,6 +82,12 @@ def test_shipped_capabilities_are_decided(
     assert bool(found.remedy) is (remedy is not None), found.remedy
     if remedy is not None:
         assert remedy in found.remedy[-1]
+
+
+@pytest.mark.parametrize("version", ["^0.2.0", "^0.2.9", f"^{WASI_VERSION}", f"={WASI_VERSION}"])
+def test_wasi_is_asked_for_at_the_engines_own_version(version: str) -> None:
+    """A manifest may require the very WASI that the engine implements, or an older 0.2."""
+    assert decision("wasi:random", f'version = "{version}"\nrequired = true').granted
 
 
 @pytest.mark.parametrize(

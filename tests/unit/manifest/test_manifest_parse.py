@@ -13,8 +13,9 @@ from cloche.errors import ManifestError
 from cloche.manifest.bare import bare_manifest
 from cloche.manifest.document import MAX_DOCUMENT_BYTES
 from cloche.manifest.explain import DocumentError
-from cloche.manifest.parse import ensure_requirements, parse_manifest
+from cloche.manifest.parse import parse_manifest, unmet_requirements
 from cloche.manifest.value import Kind, Manifest
+from cloche.manifest.versions import Requirement
 from cloche.model import Digest, Instances
 
 HEAD = 'format-version = 1\nid = "acme/hello"\nname = "Hello"\nversion = "1.2.3"\n'
@@ -99,7 +100,7 @@ def test_a_full_manifest_is_read_whole() -> None:
     assert (manifest.component.wit, manifest.component.world) == ("wit", "plugin")
     assert (manifest.component.language, manifest.component.requirements) == ("python", ("markdown-it-py>=3",))
     assert manifest.component.wasi is True
-    assert manifest.extension_points == {"cloche:speech/to-text": "^2.0"}
+    assert manifest.extension_points == {"cloche:speech/to-text": Requirement.parse("^2.0")}
     tensor = manifest.capabilities["cloche:accel/tensor"]
     assert tensor.required
     assert tensor.version.matches("1.7.0")
@@ -388,13 +389,8 @@ REQUIRES = [
 def test_requirements_on_the_system(text: str, host: str, os: str, arch: str, gpu: bool | None, met: bool) -> None:
     """[requires] is compared with the system in either spelling; what is not met is named."""
     manifest = parse(f"{HEAD}{COMPONENT}[requires]\n{text}\n")
-    if met:
-        ensure_requirements(manifest, host, os, arch, gpu=gpu)
-        return
-    with pytest.raises(ManifestError) as caught:
-        ensure_requirements(manifest, host, os, arch, gpu=gpu)
-    assert (caught.value.code, caught.value.plugin) == ("manifest.requires", "acme/hello")
-    assert text.split(" ", maxsplit=1)[0] in str(caught.value)
+    unmet = unmet_requirements(manifest, host, os, arch, gpu=gpu)
+    assert [item.split(" ", maxsplit=1)[0] for item in unmet] == ([] if met else [text.split(" ", maxsplit=1)[0]])
 
 
 def test_a_bare_component_gets_an_empty_manifest() -> None:
