@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import Any, Generic, NamedTuple, NewType, TypeVar
 
 from cloche.errors import LimitError
+from cloche.text import show
 
 PluginId = NewType("PluginId", str)
 """`publisher/name`, lower-case kebab."""
@@ -160,7 +161,7 @@ def ensure_limit(name: str, value: object) -> int:
     bound = BOUNDS[name]
     if type(value) is not int or not bound.least <= value <= bound.most:
         raise LimitError(
-            f"limit {name} must be an integer from {bound.least} to {bound.most} ({bound.unit}), not {value!r:.80}",
+            f"limit {name} must be an integer from {bound.least} to {bound.most} ({bound.unit}), not {show(value)}",
             code="limit.range",
         )
     return value

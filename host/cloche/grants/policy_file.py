@@ -193,18 +193,21 @@ def _is_secret(path: Path) -> bool:
 def _cross_problems(table: _PolicyTable) -> list[Problem]:
     problems: list[Problem] = []
     key_owners: dict[str, str] = {}
-    space_owners: dict[str, str] = {}
+    spaces: dict[str, dict[str, str]] = {}  # by the part before the slash: each namespace and its owner
     for name, publisher in table.publishers.items():
         for index, key in enumerate(publisher.keys):
             if (owner := key_owners.setdefault(key, name)) != name:
                 path: Path = ("publishers", name, "keys", index)
                 problems.append(wrong_value(path, key, f"a key of its own; {owner} has the same"))
         for index, space in enumerate(publisher.namespaces):
-            for other, owner in space_owners.items():
-                if owner != name and _overlap(other, space):
-                    path = ("publishers", name, "namespaces", index)
-                    problems.append(wrong_value(path, space, f"ids that are nobody else's; {owner} has {other!r}"))
-            space_owners.setdefault(space, name)
+            beside = spaces.setdefault(space.partition("/")[0], {})
+            shared = beside if space.endswith("/*") else (space, f"{space.partition('/')[0]}/*")
+            other = next((item for item in shared if beside.get(item, name) != name), None)
+            if other is not None:
+                path = ("publishers", name, "namespaces", index)
+                expected = f"ids that are nobody else's; {beside[other]} has {other!r}"
+                problems.append(wrong_value(path, space, expected))
+            beside.setdefault(space, name)
     for pattern, plugin in table.plugins.items():
         for key, secret in plugin.secrets.items():
             if len(secret.refs()) != 1:
@@ -214,12 +217,6 @@ def _cross_problems(table: _PolicyTable) -> list[Problem]:
             path = ("plugins", pattern, "secrets", key)
             problems.append(wrong_value(path, {}, "a name that config does not have", hidden=True))
     return problems
-
-
-def _overlap(one: str, other: str) -> bool:
-    """Do two namespaces share an id?"""
-    wild = one.endswith("/*") or other.endswith("/*")
-    return one == other or (wild and one.partition("/")[0] == other.partition("/")[0])
 
 
 def _to_value(table: _PolicyTable, file: str) -> Policy:

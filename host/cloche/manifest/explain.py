@@ -13,8 +13,8 @@ from typing import Any, Literal, NoReturn, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-from cloche import quantities
 from cloche.errors import ManifestError
+from cloche.text import show as show_plain
 
 Path = tuple[str | int, ...]
 Family = Literal["manifest", "policy"]
@@ -112,7 +112,7 @@ def show(value: object) -> str:
         return "a table"
     if isinstance(value, list | tuple):
         return f"an array of {len(value)}"
-    return quantities.show(value)
+    return show_plain(value)
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:

@@ -10,6 +10,7 @@ from types import MappingProxyType
 from cloche import quantities
 from cloche.model import BOUNDS
 from cloche.quantities import QuantityError
+from cloche.text import show
 
 
 class LimitKind(StrEnum):
@@ -80,8 +81,8 @@ _FORMS: Mapping[LimitKind, str] = {
 def limit_expectation(key: str) -> str:
     """What the limit `key` accepts, in words: range, unit and forms."""
     limit = LIMIT_KEYS[key]
-    bound, show = BOUNDS[limit.name], _FORMAT[limit.kind]
-    return f"from {show(bound.least)} to {show(bound.most)} ({bound.unit}), written as {_FORMS[limit.kind]}"
+    bound, written = BOUNDS[limit.name], _FORMAT[limit.kind]
+    return f"from {written(bound.least)} to {written(bound.most)} ({bound.unit}), written as {_FORMS[limit.kind]}"
 
 
 def parse_limit(key: str, value: object, *, unit_required: bool) -> int:
@@ -97,7 +98,7 @@ def parse_limit(key: str, value: object, *, unit_required: bool) -> int:
     except QuantityError:
         number = -1
     if not bound.least <= number <= bound.most:
-        raise QuantityError(f"limit {key} = {quantities.show(value)}: expected a value {limit_expectation(key)}")
+        raise QuantityError(f"limit {key} = {show(value)}: expected a value {limit_expectation(key)}")
     return number
 
 

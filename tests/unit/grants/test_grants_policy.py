@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import sys
 import traceback
+from types import FrameType
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cloche.errors import LimitError, ManifestError, UsageError
+from cloche.grants import policy_file
 from cloche.grants.layer import layer_policy
 from cloche.grants.policy import Mount, MountMode, Policy, SecretRef, SecretSource
 from cloche.grants.policy_file import parse_policy
@@ -182,6 +186,35 @@ def test_a_name_belongs_to_one_publisher(first: str, second: str, refused: bool)
         assert "publishers.two" in str(failure(text))
     else:
         assert list(parse(text).publishers) == ["one", "two"]
+
+
+def test_many_namespaces_cost_work_in_proportion() -> None:
+    """Twice as many publishers and namespaces take about twice as many steps, not four times."""
+
+    def steps(publishers: int) -> int:
+        text = HEAD + "".join(
+            f"[publishers.p{number}]\nkeys = [\"ed25519:{base64.b64encode(number.to_bytes(32, 'big')).decode()}\"]\n"
+            f"namespaces = [{', '.join(f'{chr(34)}a{number}-{index}/x{chr(34)}' for index in range(20))}]\n"
+            for number in range(publishers)
+        )
+        count = 0
+
+        def counted(frame: FrameType, event: str, argument: object) -> Any:
+            nonlocal count
+            if frame.f_code.co_filename != policy_file.__file__:
+                return None
+            count += event == "line"
+            return counted
+
+        before = sys.gettrace()
+        sys.settrace(counted)
+        try:
+            parse(text)
+        finally:
+            sys.settrace(before)
+        return count
+
+    assert steps(100) < 3 * steps(50)
 
 
 @pytest.mark.parametrize(
