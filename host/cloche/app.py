@@ -16,7 +16,7 @@ from cloche.build.builder import build_plugin
 from cloche.capabilities.api import Capability
 from cloche.catalog import Catalog, build_catalog, installed_capabilities, interface_named
 from cloche.config import Settings as HostSettings
-from cloche.config import ensure_private_directory, read_secret
+from cloche.config import ensure_private_directory, operator_policy, read_secret
 from cloche.engine.code import CodeStore
 from cloche.engine.compile import Progress, ProgressSink
 from cloche.engine.engine import Engine
@@ -25,9 +25,8 @@ from cloche.engine.interrupts import Interrupts
 from cloche.engine.linker import CodeFiles, Linker
 from cloche.engine.profile import Profile, stack_step
 from cloche.engine.wasi import Mount
-from cloche.errors import ClocheError, ContractError, ManifestError, UsageError
+from cloche.errors import ClocheError, ContractError, UsageError
 from cloche.grants.policy import MountMode, Policy
-from cloche.grants.policy_file import parse_policy
 from cloche.grants.trust import TierDecision, TrustForm, decide_tier
 from cloche.lifecycle.performer import Life
 from cloche.lifecycle.states import Event as LifeEvent
@@ -84,7 +83,7 @@ class Host:
     ) -> None:
         self.settings = settings or HostSettings.from_environment()
         self.home = ensure_private_directory(Path(home) if home is not None else self.settings.home)
-        self.policy = policy if isinstance(policy, Policy) else _read_policy(policy, self.settings)
+        self.policy = policy if isinstance(policy, Policy) else _policy(policy, self.settings)
         self.events = EventStream(sinks)
         self._given = tuple(capabilities)
         self._points = tuple(Path(path) for path in extension_points)
@@ -114,10 +113,13 @@ class Host:
         return self._load(artifact, trust, progress)
 
     def load_bytes(
-        self, component: bytes, *, trust: Trusted | None = None, progress: ProgressSink | None = None
+        self, component: bytes | bytearray | memoryview, *, trust: Trusted | None = None, progress: ProgressSink | None = None
     ) -> Plugin:
-        """Load a bare component from memory; as `load` of a `.wasm` file."""
+        """Load a bare component from memory; as `load` of a `.wasm` file. A buffer is copied before it is looked at."""
         self._ensure_open()
+        if not isinstance(component, bytes | bytearray | memoryview):
+            raise UsageError(f"a component is bytes, not {type(component).__name__}; `load` takes a path")
+        component = bytes(component)
         digest = digest_of(component)
         manifest = bare_manifest(digest)
         return self._load(Artifact(manifest, component, digest, Path(f"/{manifest.id}")), trust, progress)
@@ -420,12 +422,5 @@ def _hooks(candidate: Candidate) -> Hooks:
     return Hooks(None, None, candidate.grants.limits)
 
 
-def _read_policy(source: Source | None, settings: HostSettings) -> Policy:
-    path = Path(source) if source is not None else settings.policy_file()
-    if path is None:
-        return Policy.empty()
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise ManifestError(f"the policy {path} cannot be read: {error.strerror}", code="policy.syntax") from error
-    return parse_policy(data, str(path))
+def _policy(source: Source | None, settings: HostSettings) -> Policy:
+    return operator_policy(settings, None if source is None else Path(source))

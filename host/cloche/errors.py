@@ -63,6 +63,7 @@ CODES: dict[str, CodeInfo] = {
     "manifest.unknown-key": CodeInfo(Blame.AUTHOR, 3, "The manifest has a key that the schema does not know."),
     "manifest.value": CodeInfo(Blame.AUTHOR, 3, "A manifest key has a value of the wrong type or out of range."),
     "manifest.requires": CodeInfo(Blame.AUTHOR, 3, "This system does not meet the manifest's [requires]."),
+    "policy.missing": CodeInfo(Blame.OPERATOR, 3, "The policy file does not exist or cannot be read."),
     "policy.syntax": CodeInfo(Blame.OPERATOR, 3, "The policy is not valid TOML or not UTF-8."),
     "policy.version": CodeInfo(Blame.OPERATOR, 3, "The policy's format-version is missing or unknown."),
     "policy.unknown-key": CodeInfo(Blame.OPERATOR, 3, "The policy has a key that the schema does not know."),

@@ -18,6 +18,7 @@ REMEDIES: Mapping[str, str] = {
     "manifest.unknown-key": "Correct the key; the message names the nearest one that exists.",
     "manifest.value": "Change the value to the type and range that the message names.",
     "manifest.requires": "Use a machine or a Cloche version that meets [requires], or ask the author to widen it.",
+    "policy.missing": "Mend the path (--policy, CLOCHE_POLICY, a link in the home) or the file's permissions.",
     "policy.syntax": "Mend the policy's TOML at the line that the message names.",
     "policy.version": "Set `format-version = 1` in the policy.",
     "policy.unknown-key": "Correct the key in the policy; the message names the nearest one that exists.",

@@ -130,7 +130,7 @@ FAILURES: list[tuple[list[str], str]] = [
     (["call", "--trust", "--deadline", "10", "{tools}", "spin"], "limit.range"),
     (["call", "--trust", "--allow", "No Such", "{tools}", "spin"], "usage.argument"),
     (["call", "--trust", "--allow", "wasi:logging=[", "{tools}", "spin"], "usage.argument"),
-    (["call", "--trust", "--policy", "/no/such/policy.toml", "{tools}", "spin"], "usage.not-found"),
+    (["call", "--trust", "--policy", "/no/such/policy.toml", "{tools}", "spin"], "policy.missing"),
     (["call"], "usage.argument"),
     (["call", "--no-such-option"], "usage.argument"),
     (["no-such-verb"], "usage.argument"),

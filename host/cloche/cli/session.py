@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING
 
 from cloche.artifact import read_artifact, read_manifest
 from cloche.cli.render import Screen
-from cloche.config import LOG_LEVELS, Settings
-from cloche.errors import LimitError, UsageError
+from cloche.config import LOG_LEVELS, Settings, operator_policy
+from cloche.errors import LimitError
 from cloche.grants.layer import layer_policy
 from cloche.grants.policy import Policy
-from cloche.grants.policy_file import parse_policy
 from cloche.model import Trusted
 from cloche.observe.events import Event, EventKind, Sink
 from cloche.observe.log import LogSink, console_renderer, json_renderer, level_of
@@ -27,8 +26,6 @@ if TYPE_CHECKING:
     from cloche.app import Host
     from cloche.manifest.value import Manifest
     from cloche.runtime.plugin import Plugin
-
-MAX_POLICY_BYTES = 1 << 20
 
 # What componentize-py's runtime says after a traceback: that there was one.
 _PANIC = re.compile(r"^\s*thread '.*?' .*?panicked at .*\nPython function threw an unexpected exception\nnote: .*\n?")
@@ -129,11 +126,9 @@ def log_sink(settings: Settings) -> Sink:
 def chosen_policy(settings: Settings, request: Request) -> Policy:
     """The operator's policy with what the request says for its plugin laid over it. Reads the policy's file.
 
-    Raises: UsageError (`usage.not-found`, `usage.argument`); ManifestError (`policy.*`); LimitError (`limit.range`).
+    Raises: UsageError (`usage.argument`); ManifestError (`policy.*`); LimitError (`limit.range`).
     """
-    file = request.policy or settings.policy_file()
-    # Without a policy, messages name the file where one would be found.
-    policy = replace(Policy.empty(), file=str(settings.home / "policy.toml")) if file is None else read_policy(file)
+    policy = operator_policy(settings, request.policy)
     limits = request.limits()
     if not request.allow and not limits:
         return policy
@@ -172,14 +167,3 @@ def plugin_id(source: str) -> str:
 def _no_build(directory: Path, manifest: Manifest) -> bytes:
     """Only directories are built, and `plugin_id` reads no more of those than the manifest."""
     raise AssertionError(f"{directory} of {manifest.id} is not a file")
-
-
-def read_policy(file: Path) -> Policy:
-    """The policy in `file`. Raises: UsageError (`usage.not-found`) when there is none; ManifestError (`policy.*`)."""
-    try:
-        with file.open("rb") as stream:
-            return parse_policy(stream.read(MAX_POLICY_BYTES), str(file))
-    except OSError as error:
-        raise UsageError(
-            f"the policy {file} cannot be read: {error.strerror or error}", code="usage.not-found"
-        ) from error
