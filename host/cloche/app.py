@@ -27,13 +27,14 @@ from cloche.engine.profile import Profile, stack_step
 from cloche.engine.wasi import Mount
 from cloche.errors import ClocheError, ContractError, UsageError
 from cloche.grants.policy import MountMode, Policy
-from cloche.grants.trust import TierDecision, TrustForm, decide_tier
+from cloche.grants.trust import TierDecision, TrustForm, decide_tier, weigh_tier
 from cloche.lifecycle.performer import Life
 from cloche.lifecycle.states import Event as LifeEvent
 from cloche.loading import (
     Candidate,
     examine,
     exported_interfaces,
+    granted_secrets,
     granted_settings,
     host_imports,
     provided_interfaces,
@@ -113,7 +114,11 @@ class Host:
         return self._load(artifact, trust, progress)
 
     def load_bytes(
-        self, component: bytes | bytearray | memoryview, *, trust: Trusted | None = None, progress: ProgressSink | None = None
+        self,
+        component: bytes | bytearray | memoryview,
+        *,
+        trust: Trusted | None = None,
+        progress: ProgressSink | None = None,
     ) -> Plugin:
         """Load a bare component from memory; as `load` of a `.wasm` file. A buffer is copied before it is looked at."""
         self._ensure_open()
@@ -178,12 +183,13 @@ class Host:
     def inspect(self, source: Source, *, progress: ProgressSink | None = None) -> Candidate:
         """Everything that is decided about a plugin before its code runs: what `inspect` and `check` show.
 
-        As if it were trusted, so that the tier does not hide the rest. Blocks as `load` without compiling. Raises what
-        keeps it from being read at all; what does not fit stands in `report.findings`.
+        The tier is that of a load without `trust`; a tier that is refused does not hide the rest. Blocks as `load`
+        without compiling. Raises what keeps it from being read at all; what does not fit stands in `report.findings`.
         """
         self._ensure_open()
         artifact = read_artifact(Path(source), self._builder(progress))
-        return examine(artifact, self.policy, Tier.TRUSTED, self.catalog, self._types)
+        tier = weigh_tier(self.policy, artifact.digest, plugin=artifact.manifest.id)
+        return examine(artifact, self.policy, tier, self.catalog, self._types)
 
     def tier_of(self, artifact: Artifact, trust: Trusted | None = None) -> TierDecision:
         """The tier that the policy gives. Raises: TrustError."""
@@ -246,7 +252,7 @@ class Host:
         ensure_requirements(manifest, VERSION, sys.platform, platform.machine())
         tier = self.tier_of(artifact, trust)
         life.apply(LifeEvent.VERIFY)
-        candidate = examine(artifact, self.policy, tier.tier, self.catalog, self._types)
+        candidate = examine(artifact, self.policy, tier, self.catalog, self._types)
         self._report_grants(candidate)
         candidate.grants.ensure_required()
         candidate.report.ensure_ok(manifest.id)
@@ -280,7 +286,7 @@ class Host:
             engine,
             linker,
             settings,
-            self._services(candidate, tier),
+            self._services(candidate),
             candidate.grants.instances,
             _hooks(candidate),
             granted_settings(candidate.grants),
@@ -318,8 +324,8 @@ class Host:
                 plugin=candidate.artifact.manifest.id,
             ) from error
 
-    def _services(self, candidate: Candidate, tier: TierDecision) -> Services:
-        manifest, grants = candidate.artifact.manifest, candidate.grants
+    def _services(self, candidate: Candidate) -> Services:
+        manifest, tier, grants = candidate.artifact.manifest, candidate.tier, candidate.grants
         origin = (
             f"digest:{candidate.artifact.digest}"
             if tier.form is TrustForm.DIGEST
@@ -337,7 +343,7 @@ class Host:
             provided_interfaces(candidate.report),
             storage_directory(self.home, self._tenant, origin, manifest.id),
             grants.config,
-            {name: read_secret(name, reference) for name, reference in grants.secrets.items()},
+            {name: read_secret(name, reference) for name, reference in granted_secrets(grants).items()},
             self.events,
             is_heard=grants.granted("wasi:cli") is not None,
         )

@@ -59,7 +59,9 @@ def read_artifact(source: Path, build: Build) -> Artifact:
     try:
         origin = source.resolve(strict=True)
     except (OSError, RuntimeError, ValueError) as error:  # ValueError: a NUL, or what no file name can hold
-        raise UsageError(f"there is no plugin at {one_line(source)}: {_reason(error)}", code="usage.not-found") from error
+        raise UsageError(
+            f"there is no plugin at {one_line(source)}: {_reason(error)}", code="usage.not-found"
+        ) from error
     if not origin.is_dir():
         component = _read(lambda: os.open(origin, _READ), MAX_COMPONENT_BYTES, str(source))
         digest = digest_of(component)
@@ -124,7 +126,7 @@ def _read(opened: Callable[[], int], most: int, name: str) -> bytes:
                 raise ContractError(
                     f"{name} has {status.st_size} bytes, more than the {most} that are read", code="component.too-large"
                 )
-            with open(descriptor, "rb", closefd=False) as file:  # noqa: PTH123 - not a path
+            with open(descriptor, "rb", closefd=False) as file:
                 data = file.read(most + 1)
         finally:
             os.close(descriptor)

@@ -87,7 +87,9 @@ CODES: dict[str, CodeInfo] = {
         Blame.AUTHOR, 3, "Reading the component's types failed or took too much time or memory."
     ),
     "trust.untrusted-unavailable": CodeInfo(Blame.OPERATOR, 126, "The untrusted tier is not available on this system."),
-    "trust.refused": CodeInfo(Blame.OPERATOR, 126, "The policy forbids this form of trust."),
+    "trust.refused": CodeInfo(
+        Blame.OPERATOR, 126, "The policy forbids this trust, or gives the plugin's id to a publisher."
+    ),
     "grant.denied": CodeInfo(Blame.OPERATOR, 126, "The guest called a capability that it was not granted."),
     "grant.required": CodeInfo(
         Blame.OPERATOR, 126, "The manifest requires a capability that the policy does not grant."

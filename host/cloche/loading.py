@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cloche.artifact import Artifact
 from cloche.binary.header import ensure_component
@@ -22,20 +22,18 @@ from cloche.contract.providers import ROOT, EngineGrant, Provider
 from cloche.contract.report import Disposition, Report
 from cloche.engine.linker import Import
 from cloche.grants.decide import GrantSet, decide
-from cloche.grants.policy import Policy
+from cloche.grants.policy import Policy, SecretRef
 from cloche.grants.schema import GrantSchema
-from cloche.grants.wasi import WASI_SCHEMAS
+from cloche.grants.trust import TierDecision
+from cloche.grants.wasi import POLL_ID, WASI_SCHEMAS
 from cloche.model import Tier
 from cloche.wit.store import TypeStore
 from cloche.wit.types import Interface, ResourceType, World
 
-POLL = "wasi:io/poll"
-"""In a policy's `deny` list this refuses plugins that can sleep in the host's thread, in the trusted tier (H1)."""
-
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A plugin that could be loaded: its bytes, what they need and hold, what it was granted and how it fits.
+    """A plugin that could be loaded: its bytes, what they need and hold, its tier, what it was granted and how it fits.
 
     `runnable` is what is compiled: the component, with the memory probe added where that is possible (`probe` names its
     export then).
@@ -44,14 +42,17 @@ class Candidate:
     artifact: Artifact
     survey: Survey
     world: World
+    tier: TierDecision
     grants: GrantSet
     report: Report
     runnable: bytes
     probe: str | None
 
 
-def examine(artifact: Artifact, policy: Policy, tier: Tier, catalog: Catalog, types: TypeStore) -> Candidate:
+def examine(artifact: Artifact, policy: Policy, tier: TierDecision, catalog: Catalog, types: TypeStore) -> Candidate:
     """Decide everything about an artifact. Blocks for a child process when its types were never read.
+
+    With a tier that is refused the rest is decided as for a trusted plugin, so that the tier does not hide it.
 
     Raises: ContractError (`component.*`, `contract.inspect`); ManifestError for grant parameters. What does not fit is
     in the report, not raised.
@@ -59,7 +60,9 @@ def examine(artifact: Artifact, policy: Policy, tier: Tier, catalog: Catalog, ty
     ensure_component(artifact.component)
     found = survey(artifact.component)
     world = types.component_world(artifact.component, artifact.digest)
-    grants = decide(artifact.manifest, policy, tier, catalog.schemas, cores=os.cpu_count())
+    grants = decide(artifact.manifest, policy, tier.tier, catalog.schemas, cores=os.cpu_count())
+    grants = replace(grants, notes=(*grants.notes, *_unbound_secrets(grants)))
+    poll = grants.decision(POLL_ID)
     report = check(
         world,
         providers=tuple(_providers(catalog, grants)),
@@ -67,14 +70,15 @@ def examine(artifact: Artifact, policy: Policy, tier: Tier, catalog: Catalog, ty
         extension_points=catalog.extension_points,
         declared=artifact.manifest.extension_points,
         instances=grants.instances,
-        tier=tier,
-        refuse_poll=POLL in policy.rules_for(artifact.manifest.id).deny,
+        tier=tier.tier if tier.refusal is None else Tier.TRUSTED,
+        refuse_poll="" if poll is None or poll.granted else poll.reason,
     )
     probed = add_probe(artifact.component)
     return Candidate(
         artifact=artifact,
         survey=found,
         world=world,
+        tier=tier,
         grants=grants,
         report=report,
         runnable=artifact.component if probed is None else probed.bytes,
@@ -120,6 +124,25 @@ def granted_settings(grants: GrantSet) -> dict[str, str]:
     params = grants.granted(CONFIG.id)
     keys = params.keys if isinstance(params, ConfigRequest) else ()
     return {key: grants.config[key] for key in keys if key in grants.config}
+
+
+def granted_secrets(grants: GrantSet) -> dict[str, SecretRef]:
+    """The secrets that `wasi:config` grants and the policy binds: no other is read."""
+    return {name: grants.secrets[name] for name in _secret_names(grants) if name in grants.secrets}
+
+
+def _secret_names(grants: GrantSet) -> tuple[str, ...]:
+    params = grants.granted(CONFIG.id)
+    return params.secrets if isinstance(params, ConfigRequest) else ()
+
+
+def _unbound_secrets(grants: GrantSet) -> Iterator[str]:
+    for name in _secret_names(grants):
+        if name not in grants.secrets:
+            yield (
+                f"{CONFIG.id} grants the secret {name!r}, and {grants.policy.file} binds none of that name: the plugin "
+                f'finds nothing until there is a secrets.{name} = {{ env = "VARIABLE" }} or {{ file = "/…" }}'
+            )
 
 
 def provided_interfaces(report: Report) -> dict[str, str]:

@@ -92,7 +92,7 @@ def test_links_that_stay_inside_work(plugin: Path, target: str) -> None:
     ],
 )
 def test_a_manifest_that_leads_out_is_none(plugin: Path, link: Callable[[Path], str]) -> None:
-    """plugin.toml is read inside the directory like everything else of a plugin, and says nothing of what is outside."""
+    """plugin.toml is read inside the directory like the component, and no message tells what is outside."""
     (plugin / "plugin.toml").unlink()
     (plugin / "plugin.toml").symlink_to(link(plugin))
     with pytest.raises(ManifestError) as caught:

@@ -56,7 +56,7 @@ def read(opener: Any, root: Path, path: str) -> str | int:
         return error.errno or 0
     finally:
         os.close(directory)
-    with open(descriptor, encoding="utf-8") as file:
+    with os.fdopen(descriptor, encoding="utf-8") as file:
         return file.read()
 
 
@@ -80,12 +80,12 @@ FOLLOWED: list[tuple[str, str | int]] = [
 ]
 
 
-@pytest.mark.parametrize(("path", "expected"), FOLLOWED, ids=lambda value: str(value))
+@pytest.mark.parametrize(("path", "expected"), FOLLOWED, ids=str)
 def test_links_are_followed_while_they_stay_inside(make: Any, root: Path, path: str, expected: str | int) -> None:
     """A relative link may lead up and down again, never out, not even to come back."""
-    before = len(os.listdir("/proc/self/fd"))
+    before = len(list(Path("/proc/self/fd").iterdir()))
     assert read(make(links=True), root, path) == expected
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
 @pytest.mark.parametrize("path", [path for path, found in FOLLOWED[1:] if found == "inside"] + ["out", "absolute"])

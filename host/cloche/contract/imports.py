@@ -46,7 +46,7 @@ class ImportCheck:
         engine: Sequence[EngineGrant],
         extension_points: Sequence[Interface],
         tier: Tier,
-        refuse_poll: bool,
+        refuse_poll: str,
         suggestions: Suggestions,
         findings: Findings,
     ) -> None:
@@ -213,7 +213,7 @@ class ImportCheck:
                 "write `wasi = false` into [component] and build it again (another tool chain: stub WASI, as "
                 "`componentize-py --stub-wasi` does), or let the policy accept them"
             )
-            self._findings.error(REFUSED, subject, f"{message}; the policy refuses that", remedy)
+            self._findings.error(REFUSED, subject, f"{message}; {self._refuse_poll}", remedy)
         else:
             remedy = "build with `wasi = false` in [component] if it needs no WASI; else trust only who will not hang"
             self._findings.warn(REFUSED, subject, message, remedy)

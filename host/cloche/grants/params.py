@@ -30,11 +30,6 @@ def read_params(model: type[Params], table: Mapping[str, Any], path: Path) -> Pa
             return [_in_file_words(model, problem, len(path)) for problem in problems_of(error, model, path)]
 
 
-def toml_table(table: Mapping[str, Any]) -> str:
-    """An inline table; `true` for an empty one, as `allow` takes it."""
-    return toml_value(table) if table else "true"
-
-
 def toml_value(value: Any) -> str:
     """A value that came out of TOML, written as TOML again."""
     if isinstance(value, Mapping):

@@ -61,7 +61,7 @@ def parse_policy(data: bytes, file: str = POLICY_FILE) -> Policy:
             problems.append(Problem(problem.kind, problem.path, text))
     if problems or table is None:
         refuse(file, "policy", problems)
-    return _to_value(table, file)
+    return _to_value(table, file, _tables_of(document))
 
 
 def check_pattern(text: str) -> str:
@@ -219,7 +219,18 @@ def _cross_problems(table: _PolicyTable) -> list[Problem]:
     return problems
 
 
-def _to_value(table: _PolicyTable, file: str) -> Policy:
+def _tables_of(document: Mapping[str, Any]) -> frozenset[str]:
+    """The tables of the file that a remedy may name: `trust`, `trust.digests`, `plugins."PATTERN"`."""
+    found = {f'plugins."{pattern}"' for pattern in document.get("plugins", {})}
+    trust = document.get("trust")
+    if trust is not None and "digests" in trust:
+        found.add("trust.digests")
+    if trust is not None and trust.keys() != {"digests"}:  # else [trust.digests] may stand alone
+        found.add("trust")
+    return frozenset(found)
+
+
+def _to_value(table: _PolicyTable, file: str, tables: frozenset[str]) -> Policy:
     lockdown = table.defaults.require_lockdown
     return Policy(
         tier=Tier(table.defaults.tier),
@@ -238,6 +249,7 @@ def _to_value(table: _PolicyTable, file: str) -> Policy:
         ),
         plugins=_read_only({pattern: _plugin(pattern, item) for pattern, item in table.plugins.items()}),
         file=file,
+        tables=tables,
     )
 
 

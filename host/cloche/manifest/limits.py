@@ -107,7 +107,7 @@ def format_limit(name: str, number: int) -> str:
     return _FORMAT[LIMIT_KEYS[KEY_OF_LIMIT[name]].kind](number)
 
 
-def limit_toml(name: str, number: int) -> str:
-    """The same as a TOML value that a manifest or policy accepts: text with a unit in quotes, or a plain number."""
+def limit_value(name: str, number: int) -> str | int:
+    """The same as a value that a manifest or policy accepts: text with a unit, or a plain number."""
     text = format_limit(name, number)
-    return f'"{text}"' if text[-1].isalpha() else text
+    return text if text[-1].isalpha() else number

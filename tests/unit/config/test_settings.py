@@ -98,10 +98,8 @@ def _circle(own: Path) -> None:
 
 
 @pytest.mark.parametrize("plant", [_dangling, _circle, Path.mkdir])
-def test_a_policy_of_the_home_that_is_no_file_is_not_ignored(
-    tmp_path: Path, plant: Callable[[Path], object]
-) -> None:
-    """A link that leads nowhere, or a directory, is a policy that cannot be read: nothing runs as if there were none."""
+def test_a_policy_of_the_home_that_is_no_file_is_not_ignored(tmp_path: Path, plant: Callable[[Path], object]) -> None:
+    """A link that leads nowhere, or a directory, is a policy that cannot be read, and not the lack of one."""
     plant(tmp_path / "policy.toml")
     settings = Settings(tmp_path)
     for read in (lambda: operator_policy(settings), lambda: Host(home=tmp_path, settings=settings)):

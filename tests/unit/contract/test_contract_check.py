@@ -275,13 +275,13 @@ def test_a_provider_goes_before_the_engine() -> None:
 @pytest.mark.parametrize(
     ("tier", "refuse_poll", "severity"),
     [
-        (Tier.UNTRUSTED, False, None),
-        (Tier.UNTRUSTED, True, None),
-        (Tier.TRUSTED, False, Severity.WARNING),
-        (Tier.TRUSTED, True, Severity.ERROR),
+        (Tier.UNTRUSTED, "", None),
+        (Tier.UNTRUSTED, "denied by somebody", None),
+        (Tier.TRUSTED, "", Severity.WARNING),
+        (Tier.TRUSTED, "denied by somebody", Severity.ERROR),
     ],
 )
-def test_guests_that_can_sleep(tier: Tier, refuse_poll: bool, severity: Severity | None) -> None:
+def test_guests_that_can_sleep(tier: Tier, refuse_poll: str, severity: Severity | None) -> None:
     """What can block this process is a warning in the trusted tier, and an error when the policy says so (H1)."""
     world = importing(
         interface("wasi:io/poll@0.2.9", function("poll")),
@@ -292,6 +292,7 @@ def test_guests_that_can_sleep(tier: Tier, refuse_poll: bool, severity: Severity
     assert [finding.severity for finding in report.findings] == ([severity] if severity else [])
     if severity:
         assert report.findings[0].subject == "wasi:io/poll@0.2.9 and wasi:clocks/monotonic-clock@0.2.9"
+        assert report.findings[0].message.endswith(refuse_poll or "no limit wakes it up")
 
 
 def test_functions_at_the_root() -> None:
