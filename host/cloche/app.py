@@ -55,6 +55,7 @@ from cloche.runtime.services import Granted, Identity, Services
 from cloche.storage import storage_directory
 from cloche.version import VERSION
 from cloche.wit.store import TypeStore
+from cloche_accel.devices import find_devices
 
 Source = str | Path
 
@@ -249,7 +250,7 @@ class Host:
     def _load(self, artifact: Artifact, trust: Trusted | None, progress: ProgressSink | None) -> Plugin:
         manifest = artifact.manifest
         life = Life(lambda before, event, after: self._report_state(manifest, before, event, after))
-        ensure_requirements(manifest, VERSION, sys.platform, platform.machine())
+        ensure_requirements(manifest, VERSION, sys.platform, platform.machine(), lacks_gpu=_lacks_gpu)
         tier = self.tier_of(artifact, trust)
         life.apply(LifeEvent.VERIFY)
         candidate = examine(artifact, self.policy, tier, self.catalog, self._types)
@@ -426,6 +427,11 @@ def _hooks(candidate: Candidate) -> Hooks:
         if interface.id.partition("@")[0] == LIFECYCLE:
             return Hooks(interface.id, interface, candidate.grants.limits)
     return Hooks(None, None, candidate.grants.limits)
+
+
+def _lacks_gpu() -> str:
+    found = find_devices()
+    return "" if found.devices else found.reason or "the driver lists none"
 
 
 def _policy(source: Source | None, settings: HostSettings) -> Policy:

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from cloche import app
 from cloche.app import Host
 from cloche.errors import ClocheError
 from cloche.grants.explain import to_lines
 from cloche.model import Tier
+from cloche_accel.devices import Device, Devices
 from support.binary_wat import parse
 from support.wat_plugins import TRUSTED, open_host, write_plugin
 
@@ -117,3 +119,26 @@ def test_only_granted_secrets_are_read(tmp_path: Path, monkeypatch: pytest.Monke
         assert (error.code, "TEST_SECRET_THAT_IS_UNSET" in error.message) == ("grant.refused", True)
         assert "grants the secret 'nope', and policy.toml binds none of that name" in explained(host, unbound)
         assert "notes" not in explained(host, greedy)
+
+
+@pytest.mark.parametrize("has_gpu", [True, False])
+def test_a_plugin_that_needs_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_gpu: bool) -> None:
+    """The driver is asked only for a plugin that requires a GPU, and what it says decides."""
+    asked = []
+
+    def find() -> Devices:
+        asked.append(True)
+        return Devices("1.0", (Device(0, "a GPU", 1 << 30),)) if has_gpu else Devices(None, (), "no driver is loaded")
+
+    monkeypatch.setattr(app, "find_devices", find)
+    with open_host() as host:
+        host.load(write_plugin(tmp_path / "plain", ANSWER, plugin_id="acme/plain"), trust=TRUSTED)
+        assert not asked
+        plugin = write_plugin(tmp_path / "gpu", ANSWER, more="[requires]\ngpu = true\n")
+        if has_gpu:
+            host.load(plugin, trust=TRUSTED)
+        else:
+            error = refusal(lambda: host.load(plugin, trust=TRUSTED))
+            assert error.code == "manifest.requires"
+            assert "gpu = true, and no usable GPU was found (no driver is loaded)" in error.message
+        assert asked == [True]

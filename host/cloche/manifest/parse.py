@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from pydantic import ValidationError
@@ -45,9 +45,12 @@ def parse_manifest(data: bytes, file: str = MANIFEST_FILE) -> Manifest:
     return _to_value(table, migration, file)
 
 
-def ensure_requirements(manifest: Manifest, host_version: str, os: str, arch: str, *, gpu: bool | None = None) -> None:
+def ensure_requirements(
+    manifest: Manifest, host_version: str, os: str, arch: str, *, lacks_gpu: Callable[[], str]
+) -> None:
     """Check `[requires]` against this system. `os` and `arch` as Python's `sys.platform` and `platform.machine()` or
-    as the manifest spells them; `gpu` is None where nobody has looked yet, and is then not checked.
+    as the manifest spells them. `lacks_gpu` says why no GPU can be used, with an empty text where one can; it is asked
+    only for a plugin that requires one.
 
     Raises: ManifestError (`manifest.requires`) naming everything that is not met.
     """
@@ -61,8 +64,8 @@ def ensure_requirements(manifest: Manifest, host_version: str, os: str, arch: st
         unmet.append(f"os = {list(wanted.os)}, this is {system}")
     if wanted.arch and machine not in wanted.arch:
         unmet.append(f"arch = {list(wanted.arch)}, this is {machine}")
-    if wanted.gpu and gpu is False:
-        unmet.append("gpu = true, no usable GPU was found")
+    if wanted.gpu and (reason := lacks_gpu()):
+        unmet.append(f"gpu = true, and no usable GPU was found ({reason})")
     if unmet:
         message = f"{manifest.file}: [requires] of {manifest.id} is not met: {'; '.join(unmet)}"
         raise ManifestError(message, code="manifest.requires", plugin=manifest.id)
