@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from types import MappingProxyType
 
 from cloche.errors import CapabilityError, GrantError, UsageError
@@ -19,7 +20,16 @@ from cloche.grants.policy import COMMAND_LINE, Mount, MountMode, Policy, Rules, 
 from cloche.grants.remedy import Changes, Remedies
 from cloche.grants.schema import GrantSchema, Params, Verdict
 from cloche.grants.wasi import FILESYSTEM_ID, FilesystemAllowance, FilesystemGrant
-from cloche.manifest.explain import Path, Problem, ensure_no_problems, nearest, wrong_value
+from cloche.manifest.explain import (
+    MAX_PROBLEMS_SHOWN,
+    Path,
+    Problem,
+    ensure_no_problems,
+    key_text,
+    nearest,
+    wrong_value,
+)
+from cloche.manifest.schema import CapabilityTable
 from cloche.manifest.value import CapabilityRequest, Manifest
 from cloche.manifest.versions import Version, VersionError
 from cloche.model import Instances, Limits, PluginId, Tier
@@ -164,7 +174,8 @@ def _read_requests(manifest: Manifest, schemas: Mapping[str, GrantSchema]) -> di
         # Parameters of another version may have another shape: the version is the answer then, not the shape.
         if asked is not None and not asked.version.matches(_version_of(schema)):
             continue
-        found = read_params(schema.request, asked.params if asked else {}, ("capabilities", capability))
+        path = ("capabilities", capability)
+        found = read_params(schema.request, asked.params if asked else {}, path, CapabilityTable.model_fields)
         if isinstance(found, Params):
             read[capability] = found
         elif asked is None:
@@ -240,8 +251,7 @@ def _decide_one(
         return Decision(capability, asked is not None, request.required, granted, params, reason, changes, interfaces)
 
     if schema is None:
-        close = nearest(capability, schemas)
-        return answer(None, "no capability of this name is installed" + (f"; did you mean {close}?" if close else ""))
+        return answer(None, f"no capability of this name is installed{_perhaps(capability, request, schemas)}")
     if capability not in requests:
         reason = f"the manifest asks for version {request.version}, installed is {schema.version}"
         if _version_of(schema).pre:
@@ -256,6 +266,17 @@ def _decide_one(
         changes = remedies.without_denial(capability) + undenied[2] if helps else ()
         return answer(None, f"denied by {denied.said_in('the policy')}", changes)
     return answer(*_weigh(schema, asking, rules, schemas, allowances.get(capability), remedies))
+
+
+def _perhaps(capability: str, request: CapabilityRequest, schemas: Mapping[str, GrantSchema]) -> str:
+    """What may be misspelt about a request that no schema checks: its name, or one of the keys that all have."""
+    close = nearest(capability, schemas)
+    hints = f"; did you mean {close}?" if close else ""
+    for key in islice(request.params, MAX_PROBLEMS_SHOWN):  # the search costs time
+        meant = nearest(key, CapabilityTable.model_fields)
+        if meant is not None:
+            return f"{hints}; its keys are not checked: is {key_text(key)} meant to be {meant}?"
+    return hints
 
 
 def _weigh(

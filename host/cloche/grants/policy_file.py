@@ -55,10 +55,7 @@ def parse_policy(data: bytes, file: str = POLICY_FILE) -> Policy:
     else:
         problems = _cross_problems(table)
     covered = {problem.path for problem in problems}
-    for problem in tree_problems(document):
-        if problem.path not in covered:
-            text = " has a value that cannot be used" if _is_secret(problem.path) else problem.text
-            problems.append(Problem(problem.kind, problem.path, text))
+    problems += [problem for problem in tree_problems(document, hidden=True) if problem.path not in covered]
     if problems or table is None:
         refuse(file, "policy", problems)
     return _to_value(table, file, _tables_of(document))

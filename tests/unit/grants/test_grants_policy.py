@@ -229,6 +229,12 @@ def test_many_namespaces_cost_work_in_proportion() -> None:
         'secrets.t = { value = "hunter2", env = "X" }',
         'secrets.t = { value = "hunter2\\u0000" }',
         'secret.t = "hunter2\\u0000"',
+        'secrts.t = { value = "hunter2\\u0007" }',
+        'token = { value = "hunter2\\u0007" }',
+        'mounts.token = { value = "hunter2\\u0007" }',
+        'config.token = { value = "hunter2\\u0007" }',
+        'allow."a:b" = { token = "hunter2\\u0007" }',
+        '[tokens]\nt = "hunter2\\u0007"',
     ],
 )
 def test_no_message_shows_a_secret(secret: str) -> None:
