@@ -101,7 +101,7 @@ def test_pinned_bytes_do_not_vouch_for_a_publishers_id(tmp_path: Path) -> None:
 
 def test_only_granted_secrets_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A secret that cannot be read concerns those that are granted it; one that is not bound is mentioned."""
-    monkeypatch.delenv("CLOCHE_TEST_UNSET", raising=False)
+    monkeypatch.delenv("TEST_SECRET_THAT_IS_UNSET", raising=False)
     policy = """
         format-version = 1
         [plugins."*"]
