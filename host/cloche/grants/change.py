@@ -37,9 +37,6 @@ class Paste:
     append: tuple[str, ...]
     within: Mapping[str, tuple[str, ...]]
 
-    def __bool__(self) -> bool:
-        return bool(self.append or self.within)
-
     def lines(self, purpose: str, indent: str = "") -> list[str]:
         """The changes after `purpose` ("to allow it,"); the lines for the policy indented."""
         parts = [(f"write into {self.file}:", self.append)] if self.append else []
