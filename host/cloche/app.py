@@ -16,7 +16,7 @@ from cloche.build.builder import build_plugin
 from cloche.capabilities.api import Capability
 from cloche.catalog import Catalog, build_catalog, installed_capabilities, interface_named
 from cloche.config import Settings as HostSettings
-from cloche.config import ensure_private_directory, read_secret
+from cloche.config import ensure_private_directory, operator_policy, read_secret
 from cloche.engine.code import CodeStore, NativeCode
 from cloche.engine.compile import Progress, ProgressSink
 from cloche.engine.engine import Engine
@@ -25,16 +25,16 @@ from cloche.engine.interrupts import Interrupts
 from cloche.engine.linker import CodeFiles, Linker
 from cloche.engine.profile import Profile, stack_step
 from cloche.engine.wasi import Mount
-from cloche.errors import ClocheError, ContractError, ManifestError, UsageError
+from cloche.errors import ClocheError, ContractError, UsageError
 from cloche.grants.policy import MountMode, Policy
-from cloche.grants.policy_file import parse_policy
-from cloche.grants.trust import TierDecision, TrustForm, decide_tier
+from cloche.grants.trust import TierDecision, TrustForm, decide_tier, weigh_tier
 from cloche.lifecycle.performer import Life
 from cloche.lifecycle.states import Event as LifeEvent
 from cloche.loading import (
     Candidate,
     examine,
     exported_interfaces,
+    granted_secrets,
     granted_settings,
     host_imports,
     provided_interfaces,
@@ -52,6 +52,7 @@ from cloche.runtime.plugin import ExtensionPoint, Facts, Plugin
 from cloche.runtime.services import Granted, Identity, Services
 from cloche.storage import storage_directory
 from cloche.wit.store import TypeStore
+from cloche_accel.devices import find_devices
 
 Source = str | Path
 
@@ -81,7 +82,7 @@ class Host:
     ) -> None:
         self.settings = settings or HostSettings.from_environment()
         self.home = ensure_private_directory(Path(home) if home is not None else self.settings.home)
-        self.policy = policy if isinstance(policy, Policy) else _read_policy(policy, self.settings)
+        self.policy = policy if isinstance(policy, Policy) else _policy(policy, self.settings)
         self.events = EventStream(sinks)
         self._given = tuple(capabilities)
         self._points = tuple(Path(path) for path in extension_points)
@@ -111,10 +112,17 @@ class Host:
         return self._load(artifact, trust, progress)
 
     def load_bytes(
-        self, component: bytes, *, trust: Trusted | None = None, progress: ProgressSink | None = None
+        self,
+        component: bytes | bytearray | memoryview,
+        *,
+        trust: Trusted | None = None,
+        progress: ProgressSink | None = None,
     ) -> Plugin:
-        """Load a bare component from memory; as `load` of a `.wasm` file."""
+        """Load a bare component from memory; as `load` of a `.wasm` file. A buffer is copied before it is looked at."""
         self._ensure_open()
+        if not isinstance(component, bytes | bytearray | memoryview):
+            raise UsageError(f"a component is bytes, not {type(component).__name__}; `load` takes a path")
+        component = bytes(component)
         digest = digest_of(component)
         manifest = bare_manifest(digest)
         return self._load(Artifact(manifest, component, digest, Path(f"/{manifest.id}")), trust, progress)
@@ -173,12 +181,13 @@ class Host:
     def inspect(self, source: Source, *, progress: ProgressSink | None = None) -> Candidate:
         """Everything that is decided about a plugin before its code runs: what `inspect` and `check` show.
 
-        As if it were trusted, so that the tier does not hide the rest. Blocks as `load` without compiling. Raises what
-        keeps it from being read at all; what does not fit stands in `report.findings`.
+        The tier is that of a load without `trust`; a tier that is refused does not hide the rest. Blocks as `load`
+        without compiling. Raises what keeps it from being read at all; what does not fit stands in `report.findings`.
         """
         self._ensure_open()
         artifact = read_artifact(Path(source), self._builder(progress))
-        return examine(artifact, self.policy, Tier.TRUSTED, self.catalog, self._types)
+        tier = weigh_tier(self.policy, artifact.digest, plugin=artifact.manifest.id)
+        return examine(artifact, self.policy, tier, self.catalog, self._types, _lacks_gpu)
 
     def tier_of(self, artifact: Artifact, trust: Trusted | None = None) -> TierDecision:
         """The tier that the policy gives. Raises: TrustError."""
@@ -266,13 +275,13 @@ class Host:
         manifest = artifact.manifest
         tier = self.tier_of(artifact, trust)
         life.apply(LifeEvent.VERIFY)
-        candidate = examine(artifact, self.policy, tier.tier, self.catalog, self._types)
+        candidate = examine(artifact, self.policy, tier, self.catalog, self._types, _lacks_gpu)
         self._report_grants(candidate)
         candidate.report.ensure_ok(manifest.id)
         plan = memory_plan(candidate.survey, candidate.grants.limits.memory_bytes)
         limits = candidate.grants.limits
         profile = Profile(self._metering, stack_step(limits.stack_bytes))
-        services = self._services(candidate, tier)
+        services = self._services(candidate)
         engine, code = self._engine(profile)
         digest = digest_of(candidate.runnable)
         with self._native(candidate, code, digest, progress) as native:
@@ -345,8 +354,8 @@ class Host:
                 plugin=candidate.artifact.manifest.id,
             ) from error
 
-    def _services(self, candidate: Candidate, tier: TierDecision) -> Services:
-        manifest, grants = candidate.artifact.manifest, candidate.grants
+    def _services(self, candidate: Candidate) -> Services:
+        manifest, tier, grants = candidate.artifact.manifest, candidate.tier, candidate.grants
         origin = (
             f"digest:{candidate.artifact.digest}"
             if tier.form is TrustForm.DIGEST
@@ -364,7 +373,7 @@ class Host:
             provided_interfaces(candidate.report),
             storage_directory(self.home, self._tenant, origin, manifest.id),
             grants.config,
-            {name: read_secret(name, reference) for name, reference in grants.secrets.items()},
+            {name: read_secret(name, reference) for name, reference in granted_secrets(grants).items()},
             self.events,
             is_heard=grants.granted("wasi:cli") is not None,
         )
@@ -455,12 +464,10 @@ def _hooks(candidate: Candidate) -> Hooks:
     return Hooks(None, None, candidate.grants.limits)
 
 
-def _read_policy(source: Source | None, settings: HostSettings) -> Policy:
-    path = Path(source) if source is not None else settings.policy_file()
-    if path is None:
-        return Policy.empty()
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise ManifestError(f"the policy {path} cannot be read: {error.strerror}", code="policy.syntax") from error
-    return parse_policy(data, str(path))
+def _lacks_gpu() -> str:
+    found = find_devices()
+    return "" if found.devices else found.reason or "the driver lists none"
+
+
+def _policy(source: Source | None, settings: HostSettings) -> Policy:
+    return operator_policy(settings, None if source is None else Path(source))

@@ -10,16 +10,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from cloche.beneath import open_inside
 from cloche.errors import ContractError, ManifestError, UsageError
 from cloche.manifest.bare import bare_manifest
 from cloche.manifest.parse import MANIFEST_FILE, parse_manifest
 from cloche.manifest.value import Manifest
 from cloche.model import KIB, MIB, Digest
+from cloche.text import one_line
 
 MAX_COMPONENT_BYTES = 256 * MIB
 """What is read from a file at most; the survey of a component has a tighter bound."""
 
 MAX_MANIFEST_BYTES = 256 * KIB
+
+# O_NONBLOCK: opening a FIFO must not wait for its other end.
+_READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
 
 Build = Callable[[Path, Manifest], bytes]
 """Builds a component from a plugin directory with `source`; blocks for seconds, cached by content."""
@@ -45,15 +50,20 @@ class Artifact:
 def read_artifact(source: Path, build: Build) -> Artifact:
     """Read a plugin from a directory with plugin.toml, or a bare `.wasm` file. Blocks on the disk, and on a build.
 
+    Manifest and component are read below the directory: a relative link that stays inside it is followed, any other is
+    refused, also while somebody changes it.
+
     Raises: UsageError (`usage.not-found`); ManifestError (`manifest.*`); ContractError (`component.missing`,
         `component.too-large`, `component.build`).
     """
     try:
         origin = source.resolve(strict=True)
-    except (OSError, RuntimeError) as error:
-        raise UsageError(f"there is no plugin at {source}: {_reason(error)}", code="usage.not-found") from error
+    except (OSError, RuntimeError, ValueError) as error:  # ValueError: a NUL, or what no file name can hold
+        raise UsageError(
+            f"there is no plugin at {one_line(source)}: {_reason(error)}", code="usage.not-found"
+        ) from error
     if not origin.is_dir():
-        component = _read(origin, MAX_COMPONENT_BYTES, str(source))
+        component = _read(lambda: os.open(origin, _READ), MAX_COMPONENT_BYTES, str(source))
         digest = digest_of(component)
         return Artifact(bare_manifest(digest, origin.name), component, digest, origin)
     manifest = read_manifest(origin)
@@ -68,39 +78,30 @@ def read_artifact(source: Path, build: Build) -> Artifact:
     else:
         assert manifest.component.path is not None
         try:
-            path = (origin / manifest.component.path).resolve()
-        except (OSError, RuntimeError) as error:  # links in a circle
-            raise ContractError(
-                f"component.path {manifest.component.path} leads nowhere: {_reason(error)}",
-                code="component.missing",
-                plugin=manifest.id,
-            ) from error
-        if not path.is_relative_to(origin):
-            raise ContractError(
-                f"component.path {manifest.component.path} leads out of the plugin's directory",
-                code="component.missing",
-                plugin=manifest.id,
-            )
-        component = _read(path, MAX_COMPONENT_BYTES, manifest.component.path)
+            component = _read_below(origin, manifest.component.path, MAX_COMPONENT_BYTES)
+        except ContractError as error:
+            error.plugin = manifest.id
+            raise
     return Artifact(manifest, component, digest_of(component), origin)
 
 
 def read_manifest(directory: Path) -> Manifest:
     """The manifest of a plugin directory. Raises: ManifestError (`manifest.missing`, `manifest.*`)."""
     try:
-        data = _read(directory / MANIFEST_FILE, MAX_MANIFEST_BYTES, MANIFEST_FILE)
+        data = _read_below(directory, MANIFEST_FILE, MAX_MANIFEST_BYTES)
     except ContractError as error:
         if error.code == "component.too-large":
             raise ManifestError(f"{directory}: {error.message}", code="manifest.too-large") from error
         raise ManifestError(
-            f"{directory} has no readable {MANIFEST_FILE}; a plugin directory needs one", code="manifest.missing"
+            f"{directory} has no readable {MANIFEST_FILE}, which a plugin directory needs: {error.message}",
+            code="manifest.missing",
         ) from error
     return parse_manifest(data, str(directory / MANIFEST_FILE))
 
 
 def read_component(path: Path) -> bytes:
     """A component's bytes. Raises: ContractError (`component.missing`, `component.too-large`)."""
-    return _read(path, MAX_COMPONENT_BYTES, str(path))
+    return _read(lambda: os.open(path, _READ), MAX_COMPONENT_BYTES, str(path))
 
 
 def digest_of(data: bytes) -> Digest:
@@ -108,22 +109,33 @@ def digest_of(data: bytes) -> Digest:
     return Digest(hashlib.sha256(data).hexdigest())
 
 
-def _read(path: Path, most: int, name: str) -> bytes:
+def _read_below(directory: Path, path: str, most: int) -> bytes:
+    """The bytes of a file inside a plugin's directory, by its relative path."""
+    return _read(lambda: open_inside(directory, path), most, path)
+
+
+def _read(opened: Callable[[], int], most: int, name: str) -> bytes:
     """A regular file's bytes, read once. A FIFO or device is refused without waiting for it."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        descriptor = opened()
+        try:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):  # before it becomes a file object, which a directory cannot
+                raise ContractError(f"{name} is not a regular file", code="component.missing")
+            if status.st_size > most:
+                raise ContractError(
+                    f"{name} has {status.st_size} bytes, more than the {most} that are read", code="component.too-large"
+                )
+            with open(descriptor, "rb", closefd=False) as file:
+                data = file.read(most + 1)
+        finally:
+            os.close(descriptor)
     except OSError as error:
-        raise ContractError(f"{name} cannot be read: {_reason(error)}", code="component.missing") from error
-    status = os.fstat(descriptor)
-    if not stat.S_ISREG(status.st_mode):  # before it becomes a file object, which a directory cannot
-        os.close(descriptor)
-        raise ContractError(f"{name} is not a regular file", code="component.missing")
-    with os.fdopen(descriptor, "rb") as file:
-        if status.st_size > most:
-            raise ContractError(
-                f"{name} has {status.st_size} bytes, more than the {most} that are read", code="component.too-large"
-            )
-        data = file.read(most + 1)
+        if error.errno == errno.EXDEV:
+            text = f"{name} leads out of the plugin's directory; a link in it must be relative and stay inside"
+        else:
+            text = f"{name} cannot be read: {_reason(error)}"
+        raise ContractError(text, code="component.missing") from error
     if len(data) > most:
         raise ContractError(f"{name} grew past {most} bytes while it was read", code="component.too-large")
     return data

@@ -25,9 +25,12 @@ from typing import TypeVar
 
 import platformdirs
 
-from cloche.errors import GrantError, RegistryError, UsageError
-from cloche.grants.policy import SecretRef, SecretSource
+from cloche.errors import GrantError, ManifestError, RegistryError, UsageError
+from cloche.grants.policy import Policy, SecretRef, SecretSource
+from cloche.grants.policy_file import POLICY_FILE, parse_policy
+from cloche.manifest.document import MAX_DOCUMENT_BYTES
 from cloche.quantities import QuantityError, parse_size
+from cloche.text import one_line
 
 T = TypeVar("T")
 
@@ -105,11 +108,43 @@ class Settings:
         return self.home / "data"
 
     def policy_file(self) -> Path | None:
-        """The policy file to read: the one that was named, else the home's own where it exists, else None."""
+        """The policy file to read: the one that was named, else what has its name in the home, else None.
+
+        Also a link that leads nowhere, or a directory: reading that fails, while no policy at all would deny nothing.
+        """
         if self.policy is not None:
             return self.policy
-        own = self.home / "policy.toml"
-        return own if own.is_file() else None
+        own = self.home / POLICY_FILE
+        try:
+            own.lstat()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError:
+            return own  # whoever opens it says why that fails
+        return own
+
+
+def read_policy(file: Path) -> Policy:
+    """The policy in `file`. Blocks on the disk.
+
+    Raises: ManifestError (`policy.missing` when the file cannot be read, else `policy.*` for what is wrong with it).
+    """
+    try:
+        with file.open("rb") as stream:
+            data = stream.read(MAX_DOCUMENT_BYTES + 1)
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        reason = (error.strerror if isinstance(error, OSError) else None) or error
+        raise ManifestError(f"the policy {one_line(file)} cannot be read: {reason}", code="policy.missing") from error
+    return parse_policy(data, str(file))
+
+
+def operator_policy(settings: Settings, file: Path | None = None) -> Policy:
+    """The policy in `file`, else in the settings' own; without either the empty one, named for where one would be read.
+
+    Blocks on the disk. Raises: as `read_policy`.
+    """
+    found = file or settings.policy_file()
+    return Policy(file=str(settings.home / POLICY_FILE)) if found is None else read_policy(found)
 
 
 def default_home() -> Path:
@@ -135,6 +170,8 @@ def ensure_private_directory(path: Path) -> Path:
             path.chmod(0o700)
     except OSError as error:
         raise home_error(path, error) from error
+    except ValueError as error:
+        raise RegistryError(f"cannot use {one_line(path)}: {error}; set CLOCHE_HOME to another directory") from error
     return path
 
 

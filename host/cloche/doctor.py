@@ -12,14 +12,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from cloche.catalog import build_catalog, installed_capabilities
-from cloche.config import Settings, ensure_private_directory, home_error
+from cloche.config import Settings, ensure_private_directory, home_error, read_policy
 from cloche.confine.level import offered
 from cloche.engine.engine import Engine
 from cloche.engine.ffi import TESTED_VERSIONS, library
 from cloche.engine.interrupts import Interrupts
 from cloche.engine.profile import Profile
 from cloche.errors import ClocheError
-from cloche.grants.policy_file import parse_policy
 from cloche.model import GIB, MIB, Metering
 from cloche.remedies import REMEDIES
 from cloche.wit.store import TypeStore
@@ -139,12 +138,7 @@ def _policy(settings: Settings) -> Check:
     file = settings.policy_file()
     if file is None:
         return Check("policy", Status.OK, "none: nothing is allowed beyond the default grants")
-    try:
-        data = file.read_bytes()
-    except OSError as error:
-        remedy = "Mend the path in CLOCHE_POLICY, or the file's permissions."
-        return Check("policy", Status.FAIL, f"{file} cannot be read: {error.strerror or error}", remedy)
-    policy = parse_policy(data, str(file))
+    policy = read_policy(file)
     return Check(
         "policy", Status.OK, f"{file}: {len(policy.plugins)} plugin entries, {len(policy.publishers)} publishers"
     )

@@ -63,6 +63,7 @@ CODES: dict[str, CodeInfo] = {
     "manifest.unknown-key": CodeInfo(Blame.AUTHOR, 3, "The manifest has a key that the schema does not know."),
     "manifest.value": CodeInfo(Blame.AUTHOR, 3, "A manifest key has a value of the wrong type or out of range."),
     "manifest.requires": CodeInfo(Blame.AUTHOR, 3, "This system does not meet the manifest's [requires]."),
+    "policy.missing": CodeInfo(Blame.OPERATOR, 3, "The policy file does not exist or cannot be read."),
     "policy.syntax": CodeInfo(Blame.OPERATOR, 3, "The policy is not valid TOML or not UTF-8."),
     "policy.version": CodeInfo(Blame.OPERATOR, 3, "The policy's format-version is missing or unknown."),
     "policy.unknown-key": CodeInfo(Blame.OPERATOR, 3, "The policy has a key that the schema does not know."),
@@ -86,7 +87,9 @@ CODES: dict[str, CodeInfo] = {
         Blame.AUTHOR, 3, "Reading the component's types failed or took too much time or memory."
     ),
     "trust.untrusted-unavailable": CodeInfo(Blame.OPERATOR, 126, "The untrusted tier is not available on this system."),
-    "trust.refused": CodeInfo(Blame.OPERATOR, 126, "The policy forbids this form of trust."),
+    "trust.refused": CodeInfo(
+        Blame.OPERATOR, 126, "The policy forbids this trust, or gives the plugin's id to a publisher."
+    ),
     "grant.denied": CodeInfo(Blame.OPERATOR, 126, "The guest called a capability that it was not granted."),
     "grant.required": CodeInfo(
         Blame.OPERATOR, 126, "The manifest requires a capability that the policy does not grant."

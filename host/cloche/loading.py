@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import platform
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from cloche.artifact import Artifact
@@ -25,8 +25,10 @@ from cloche.contract.report import REQUIRES, Disposition, Finding, Report, Sever
 from cloche.engine.linker import Import
 from cloche.errors import ManifestError
 from cloche.grants.decide import GrantSet, decide
-from cloche.grants.policy import Policy
+from cloche.grants.policy import Policy, SecretRef
 from cloche.grants.schema import GrantSchema
+from cloche.grants.trust import TierDecision
+from cloche.grants.wasi import POLL_ID
 from cloche.manifest.parse import unmet_requirements
 from cloche.manifest.value import Manifest
 from cloche.model import Tier
@@ -34,13 +36,10 @@ from cloche.version import VERSION
 from cloche.wit.store import TypeStore
 from cloche.wit.types import Interface, ResourceType, World
 
-POLL = "wasi:io/poll"
-"""In a policy's `deny` list this refuses plugins that can sleep in the host's thread, in the trusted tier (H1)."""
-
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A plugin that could be loaded: its bytes, what they need and hold, what it was granted and how it fits.
+    """A plugin that could be loaded: its bytes, what they need and hold, its tier, what it was granted and how it fits.
 
     `runnable` is what is compiled: the component, with the memory probe added where that is possible (`probe` names its
     export then).
@@ -49,14 +48,25 @@ class Candidate:
     artifact: Artifact
     survey: Survey
     world: World
+    tier: TierDecision
     grants: GrantSet
     report: Report
     runnable: bytes
     probe: str | None
 
 
-def examine(artifact: Artifact, policy: Policy, tier: Tier, catalog: Catalog, types: TypeStore) -> Candidate:
+def examine(
+    artifact: Artifact,
+    policy: Policy,
+    tier: TierDecision,
+    catalog: Catalog,
+    types: TypeStore,
+    lacks_gpu: Callable[[], str],
+) -> Candidate:
     """Decide everything about an artifact. Blocks for a child process when its types were never read.
+
+    With a tier that is refused the rest is decided as for a trusted plugin, so that the tier does not hide it.
+    `lacks_gpu` says why no GPU can be used, with an empty text where one can; it is asked only for who requires one.
 
     Raises: ContractError (`component.*`, `contract.inspect`); ManifestError for grant parameters (`manifest.requires`
         where [requires] is not met either). What does not fit is in the report, not raised.
@@ -64,33 +74,39 @@ def examine(artifact: Artifact, policy: Policy, tier: Tier, catalog: Catalog, ty
     ensure_component(artifact.component)
     found = survey(artifact.component)
     world = types.component_world(artifact.component, artifact.digest)
-    unmet = _unmet(artifact.manifest)
+    unmet = _unmet(artifact.manifest, lacks_gpu)
     try:
-        grants = decide(artifact.manifest, policy, tier, catalog.schemas, cores=os.cpu_count())
+        grants = decide(artifact.manifest, policy, tier.tier, catalog.schemas, cores=os.cpu_count())
     except ManifestError:
         Report(findings=unmet).ensure_ok(artifact.manifest.id)  # written for another host, it may ask in other words
         raise
+    grants = replace(grants, notes=(*grants.notes, *_unbound_secrets(grants)))
+    poll = grants.decision(POLL_ID)
     report = check(
         world,
         providers=tuple(Provider(capability, interface) for capability, interface in catalog.provided),
         engine=catalog.engine,
         grants=tuple(
-            CapabilityGrant(item.capability, item.granted, item.required, item.reason, item.remedy)
-            for item in grants.decisions
+            CapabilityGrant(item.capability, item.granted, item.required, item.reason) for item in grants.decisions
         ),
         extension_points=catalog.extension_points,
         declared=artifact.manifest.extension_points,
         instances=grants.instances,
-        tier=tier,
-        refuse_poll=POLL in policy.rules_for(artifact.manifest.id).deny,
+        tier=tier.tier if tier.refusal is None else Tier.TRUSTED,
+        refuse_poll="" if poll is None or poll.granted else poll.reason,
     )
     probed = add_probe(artifact.component)
     return Candidate(
         artifact=artifact,
         survey=found,
         world=world,
+        tier=tier,
         grants=grants,
-        report=replace(report, findings=(*unmet, *report.findings)),
+        report=replace(
+            report,
+            findings=(*unmet, *report.findings),
+            advice=tuple(grants.missing().lines("to grant what is required,")),
+        ),
         runnable=artifact.component if probed is None else probed.bytes,
         probe=None if probed is None else PROBE_EXPORT,
     )
@@ -124,6 +140,25 @@ def granted_settings(grants: GrantSet) -> dict[str, str]:
     return {key: grants.config[key] for key in keys if key in grants.config}
 
 
+def granted_secrets(grants: GrantSet) -> dict[str, SecretRef]:
+    """The secrets that `wasi:config` grants and the policy binds: no other is read."""
+    return {name: grants.secrets[name] for name in _secret_names(grants) if name in grants.secrets}
+
+
+def _secret_names(grants: GrantSet) -> tuple[str, ...]:
+    params = grants.granted(CONFIG.id)
+    return params.secrets if isinstance(params, ConfigRequest) else ()
+
+
+def _unbound_secrets(grants: GrantSet) -> Iterator[str]:
+    for name in _secret_names(grants):
+        if name not in grants.secrets:
+            yield (
+                f"{CONFIG.id} grants the secret {name!r}, and {grants.policy.file} binds none of that name: the plugin "
+                f'finds nothing until there is a secrets.{name} = {{ env = "VARIABLE" }} or {{ file = "/…" }}'
+            )
+
+
 def provided_interfaces(report: Report) -> dict[str, str]:
     """The provider's interface id by the name that the component imports."""
     return {
@@ -143,7 +178,7 @@ def exported_interfaces(world: World) -> tuple[tuple[str | None, Interface], ...
     return tuple(found)
 
 
-def _unmet(manifest: Manifest) -> tuple[Finding, ...]:
+def _unmet(manifest: Manifest, lacks_gpu: Callable[[], str]) -> tuple[Finding, ...]:
     """What this system is not, though the manifest's [requires] says that it has to be."""
-    unmet = unmet_requirements(manifest, VERSION, sys.platform, platform.machine())
+    unmet = unmet_requirements(manifest, VERSION, sys.platform, platform.machine(), lacks_gpu=lacks_gpu)
     return tuple(Finding(Severity.ERROR, REQUIRES, "[requires]", text) for text in unmet)

@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import Any, Generic, NamedTuple, NewType, TypeVar
 
 from cloche.errors import LimitError
+from cloche.text import show
 
 PluginId = NewType("PluginId", str)
 """`publisher/name`, lower-case kebab."""
@@ -116,8 +117,8 @@ BOUNDS: dict[str, Bound] = {
     "host_calls": Bound(0, 1 << 40, 10_000, "calls of the host per call of the guest"),
     "host_call_bytes": Bound(0, 1 << 40, 64 * MIB, "bytes handed to and from the host by host calls, per call"),
     "handles": Bound(0, 90_000, 1_000, "live resources of one instance"),
-    "data_bytes": Bound(0, 1 << 50, 64 * MIB, "bytes stored by the plugin"),
-    "data_files": Bound(0, 10_000_000, 1_000, "files, and keys, stored by the plugin"),
+    "data_bytes": Bound(0, 1 << 50, 64 * MIB, "bytes of the plugin in each of wasi:keyvalue and cloche:host/data"),
+    "data_files": Bound(0, 10_000_000, 1_000, "keys in wasi:keyvalue, and as many files in cloche:host/data"),
     "concurrency": Bound(0, 4096, 0, "calls at once; 0 means one for each core"),
     "queue": Bound(0, 1_000_000, 64, "calls that may wait for a free instance"),
     "restarts_per_minute": Bound(0, 10_000, 5, "restarts per minute before quarantine"),
@@ -160,7 +161,7 @@ def ensure_limit(name: str, value: object) -> int:
     bound = BOUNDS[name]
     if type(value) is not int or not bound.least <= value <= bound.most:
         raise LimitError(
-            f"limit {name} must be an integer from {bound.least} to {bound.most} ({bound.unit}), not {value!r:.80}",
+            f"limit {name} must be an integer from {bound.least} to {bound.most} ({bound.unit}), not {show(value)}",
             code="limit.range",
         )
     return value

@@ -15,6 +15,8 @@ import re
 from collections.abc import Mapping
 from fractions import Fraction
 
+from cloche.text import show
+
 MAX_TEXT_CHARACTERS = 40  # the longest sensible form, 1_099_511_627_776 B, has half of that
 MAX_RESULT = (1 << 63) - 1  # what the engine's signed counters and SQLite hold
 
@@ -79,8 +81,9 @@ def parse_duration_ms(value: object, *, unit_required: bool = False) -> int:
     A float is rounded up to a whole millisecond, so a tiny deadline never becomes zero. With `unit_required` numbers
     are refused. Raises: QuantityError for text without a unit, a bool, NaN, infinity, a negative or a huge value.
     """
-    forms = DURATION_FORMS if unit_required else DURATION_FORMS + " or seconds as a number"
-    if not isinstance(value, str) and not unit_required and type(value) in (int, float):
+    is_number_taken = not unit_required and not isinstance(value, str)
+    forms = DURATION_FORMS + (" or seconds as a number" if is_number_taken else "")
+    if is_number_taken and type(value) in (int, float):
         assert isinstance(value, (int, float))
         if not 0 <= value <= MAX_RESULT // 1000:  # NaN compares false
             raise _refuse(value, "a duration", forms)
@@ -109,12 +112,6 @@ def format_fuel(fuel_units: int) -> str:
 def format_count(count: int) -> str:
     """Digits in groups of three: `10_000`."""
     return f"{count:_}"
-
-
-def show(value: object) -> str:
-    """`value` as an error message shows it: at most 60 characters, whatever it is."""
-    shown = repr(value) if not isinstance(value, int) or value.bit_length() <= 256 else "a huge number"
-    return shown if len(shown) <= 60 else shown[:57] + "..."
 
 
 def _parse(value: object, what: str, units: Mapping[str, int], forms: str, *, unit_required: bool) -> int:

@@ -18,6 +18,7 @@ REMEDIES: Mapping[str, str] = {
     "manifest.unknown-key": "Correct the key; the message names the nearest one that exists.",
     "manifest.value": "Change the value to the type and range that the message names.",
     "manifest.requires": "Use a machine or a Cloche version that meets [requires], or ask the author to widen it.",
+    "policy.missing": "Mend the path (--policy, CLOCHE_POLICY, a link in the home) or the file's permissions.",
     "policy.syntax": "Mend the policy's TOML at the line that the message names.",
     "policy.version": "Set `format-version = 1` in the policy.",
     "policy.unknown-key": "Correct the key in the policy; the message names the nearest one that exists.",
@@ -37,9 +38,12 @@ REMEDIES: Mapping[str, str] = {
     "grant.denied": "Allow it in the policy or with --allow; `cloche grants explain PLUGIN` shows the lines.",
     "grant.required": "Allow it in the policy or with --allow; `cloche grants explain PLUGIN` shows the lines.",
     "grant.refused": "Provide what the message names, or allow it; `cloche inspect PLUGIN` shows each import.",
-    "limit.fuel": "Raise `fuel` (--fuel, policy, manifest) if the work is wanted; else find the endless loop.",
-    "limit.deadline": "Raise `deadline` (--deadline, policy, manifest) if the work is wanted; else find the loop.",
-    "limit.memory": "Raise `memory` (--memory, policy, manifest) if the work is wanted; else use less at once.",
+    "limit.fuel": "Raise `fuel` for a run (--fuel, up to the policy's ceiling), or in manifest and policy, "
+    "if the work is wanted; else find the endless loop.",
+    "limit.deadline": "Raise `deadline` for a run (--deadline, up to the policy's ceiling), or in manifest and policy, "
+    "if the work is wanted; else find the loop.",
+    "limit.memory": "Raise `memory` for a run (--memory, up to the policy's ceiling), or in manifest and policy, "
+    "if the work is wanted; else use less at once.",
     "limit.stack": "Look for endless recursion; else raise `stack` in the policy, or use a loop.",
     "limit.payload": "Send or return less at once, or raise `payload` in the policy.",
     "limit.output": "Write less to standard output and standard error, or raise `output` in the policy.",

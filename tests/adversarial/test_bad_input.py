@@ -431,6 +431,24 @@ def test_odd_flags_are_refused(
     assert err.startswith("error[limit.range]"), err
 
 
+def test_what_is_no_path_and_no_bytes_is_refused(host: Host) -> None:
+    """A NUL or a lone surrogate in a path, and text in place of a component, are errors of ours."""
+    for path in ("a\0b", "a\udcff\ud800"):
+        assert refusal(host.load, path, trust=TRUSTED).code == "usage.not-found"
+    for component in ("abc", None, 7, ["a"]):
+        assert refusal(host.load_bytes, component, trust=TRUSTED).code == "usage.argument"
+
+
+def test_a_buffer_is_copied_before_it_is_looked_at(host: Host) -> None:
+    """What its owner writes into it later does not change the plugin."""
+    component = bytearray(parse(ANSWER))
+    plugin = host.load_bytes(component, trust=TRUSTED)
+    component[:] = bytes(len(component))
+    assert plugin[""].answer() == 42
+    host.unload(plugin.id)
+    assert refusal(host.load_bytes, memoryview(component), trust=TRUSTED).code == "component.not-wasm"
+
+
 # -- values ------------------------------------------------------------------------------------------------------------
 
 

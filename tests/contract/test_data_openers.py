@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from cloche.capabilities.data.beneath import KernelOpener, WalkingOpener, choose_opener
+from cloche.beneath import KernelOpener, WalkingOpener, choose_opener
 from cloche.capabilities.data.grant import INTERFACE, DataParams
 from cloche.capabilities.data.host import MAX_CALL_BYTES, Data, DataHost
 from cloche.capabilities.data.ledger import FILE_NAME

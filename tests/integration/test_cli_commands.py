@@ -128,9 +128,14 @@ FAILURES: list[tuple[list[str], str]] = [
     (["call", "--trust", "--fuel", "NaN", "{tools}", "spin"], "limit.range"),
     (["call", "--trust", "--memory", "1", "{tools}", "spin"], "limit.range"),
     (["call", "--trust", "--deadline", "10", "{tools}", "spin"], "limit.range"),
+    (["call", "--trust", "--allow", "wasi:keyvalu", "{tools}", "spin"], "usage.argument"),
+    (["call", "--trust", "--allow", "wasi:keyvalue={ bukets = [] }", "{tools}", "spin"], "usage.argument"),
+    (["grants", "explain", "--allow", "wasi:logging={ level = 'inf' }", "{tools}"], "usage.argument"),
+    (["call", "--trust", "--config", "no key", "{tools}", "spin"], "usage.argument"),
+    (["call", "--trust", "--mount", "in=/no/such/directory", "{tools}", "spin"], "usage.argument"),
     (["call", "--trust", "--allow", "No Such", "{tools}", "spin"], "usage.argument"),
     (["call", "--trust", "--allow", "wasi:logging=[", "{tools}", "spin"], "usage.argument"),
-    (["call", "--trust", "--policy", "/no/such/policy.toml", "{tools}", "spin"], "usage.not-found"),
+    (["call", "--trust", "--policy", "/no/such/policy.toml", "{tools}", "spin"], "policy.missing"),
     (["call"], "usage.argument"),
     (["call", "--no-such-option"], "usage.argument"),
     (["no-such-verb"], "usage.argument"),
@@ -187,6 +192,45 @@ def test_a_policy_can_trust_a_digest(cli: Cli, tmp_path: Path) -> None:
     policy.write_text(f'format-version = 1\n[trust.digests]\n"sha256:{digest}" = "trusted"\n')
     status, out, err = cli("call", "--policy", str(policy), "{tools}", "add", "1", "1")
     assert (status, out, err) == (0, "2\n", "")
+
+
+def test_a_limit_on_the_command_line_stands_in_place_of_the_manifests(
+    cli: Cli, plugins: dict[str, Path], tmp_path: Path
+) -> None:
+    """It raises what the author wrote, up to what the policy allows; more is refused and not cut."""
+    (tmp_path / "tools.wasm").write_bytes(plugins["tools"].read_bytes())
+    (tmp_path / "plugin.toml").write_text(
+        'format-version = 1\nid = "acme/tools"\nname = "Tools"\nversion = "1.0.0"\n'
+        '[component]\npath = "tools.wasm"\n[limits]\nfuel = 1\n'
+    )
+    policy = tmp_path / "policy.toml"
+    policy.write_text('format-version = 1\n[plugins."acme/tools"]\nlimits = { fuel = "1M" }\n')
+    add = (str(tmp_path), "add", "1", "2")
+    assert cli.json("call", "--trust", *add)[1]["error"]["code"] == "limit.fuel"
+    assert cli("call", "--trust", "--fuel", "20G", *add)[:2] == (0, "3\n")
+    assert cli("call", "--trust", "--policy", str(policy), "--fuel", "1M", *add)[:2] == (0, "3\n")
+    status, document = cli.json("call", "--trust", "--policy", str(policy), "--fuel", "2M", *add)
+    assert (status, document["error"]["code"]) == (2, "limit.range")
+    assert f'the 1M that [plugins."acme/tools"] of {policy} allows' in document["error"]["message"]
+
+
+def test_the_explanation_ends_with_what_can_be_pasted(cli: Cli, plugins: dict[str, Path], tmp_path: Path) -> None:
+    """The block at the end, and the same in JSON, is a policy with which nothing is refused any more."""
+    (tmp_path / "tools.wasm").write_bytes(plugins["tools"].read_bytes())
+    (tmp_path / "plugin.toml").write_text(
+        'format-version = 1\nid = "acme/tools"\nname = "Tools"\nversion = "1.0.0"\n[component]\npath = "tools.wasm"\n'
+        '[capabilities."wasi:keyvalue"]\nrequired = true\n[capabilities."cloche:host/data"]\nrequired = true\n'
+    )
+    policy = tmp_path / "policy.toml"
+    text = cli("grants", "explain", str(tmp_path))[1]
+    document = cli.json("grants", "explain", str(tmp_path))[1]
+    assert (document["tier"], document["trust"]["refused"]) == ("untrusted", "trust.untrusted-unavailable")
+    shown = text.partition("to change all of this, write into")[2].partition("\n")[2]
+    for pasted in (shown, "\n".join(document["remedy"]["append"])):
+        policy.write_text(pasted)
+        after = cli.json("grants", "explain", "--policy", str(policy), str(tmp_path))[1]
+        assert (after["tier"], after["remedy"]) == ("trusted", {"append": [], "within": {}})
+        assert cli("call", "--policy", str(policy), str(tmp_path), "add", "1", "2")[:2] == (0, "3\n")
 
 
 def test_a_misspelt_setting_is_an_error(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

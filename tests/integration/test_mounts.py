@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from cloche.app import Host
+from cloche.cli.main import run
 from cloche.errors import GrantError, GuestError, GuestTrap
 from cloche.grants.policy_file import parse_policy
 from cloche.model import Trusted
@@ -65,6 +67,31 @@ def test_a_mount_is_read_and_written_by_its_mode(files: ExtensionPoint, tmp_path
     files.write_file("/work/new.txt", b"made")
     assert (tmp_path / "work" / "new.txt").read_bytes() == b"made"
     assert sorted(path.name for path in (tmp_path / "in").iterdir()) == ["given.txt", "way-out"]
+
+
+@pytest.mark.slow
+def test_the_command_line_binds_directories_for_one_run(
+    tmp_path: Path, plugin_directory: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`--mount NAME=DIRECTORY` binds for reading, with `:rw` for writing, by a relative path too; a denial wins."""
+    monkeypatch.setenv("CLOCHE_HOME", str(guest_home()))
+    monkeypatch.chdir(tmp_path)
+    for name in ("in", "work"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "in" / "given.txt").write_text("given")
+    (tmp_path / "denying.toml").write_text('format-version = 1\n[plugins."*"]\ndeny = ["wasi:filesystem"]\n')
+
+    def call(*words: str, policy: tuple[str, ...] = ()) -> tuple[int, str]:
+        mounts = ["--mount", "input=in", "--mount", f"work={tmp_path / 'work'}:rw"]
+        status = run(["call", "--trust", *policy, *mounts, str(plugin_directory), *words])
+        return status, capfd.readouterr().out
+
+    given = base64.b64encode(b"given").decode()
+    assert call("read-file", "/input/given.txt") == (0, f"{given}\n")
+    assert call("write-file", "/work/new.txt", f'"{given}"')[0] == 0
+    assert (tmp_path / "work" / "new.txt").read_text() == "given"
+    assert call("write-file", "/input/new.txt", f'"{given}"')[0] == 1
+    assert call("read-file", "/input/given.txt", policy=("--policy", "denying.toml"))[0] == 1
 
 
 @pytest.mark.slow

@@ -108,6 +108,14 @@ def test_bad_quantities_are_refused_by_name(parse: Callable[..., int], value: ob
     assert len(str(caught.value)) < 200
 
 
+def test_text_is_not_told_to_be_a_number() -> None:
+    """A bare number is seconds in Python and a mistake in text, and the refusal names what fits there."""
+    for value, is_offered in ((True, True), ("1", False)):
+        with pytest.raises(QuantityError) as caught:
+            parse_duration_ms(value)
+        assert ("seconds as a number" in str(caught.value)) is is_offered
+
+
 @pytest.mark.parametrize(
     ("parse", "value"),
     [(parse_size, "1"), (parse_fuel, "1"), (parse_count, "1"), (parse_duration_ms, 1), (parse_duration_ms, 0.5)],

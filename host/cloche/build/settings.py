@@ -14,6 +14,7 @@ from typing import Any
 
 from cloche.build.failure import build_error
 from cloche.errors import ManifestError
+from cloche.text import show
 
 MANIFEST = "plugin.toml"
 MAX_MANIFEST_BYTES = 256 << 10
@@ -165,8 +166,4 @@ def _requirements(table: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _wrong(key: str, expected: str, found: object) -> ManifestError:
-    try:
-        shown = f"{found!r:.120}"
-    except (ValueError, RecursionError):  # an integer of more digits than Python writes, or tables within tables
-        shown = f"this {type(found).__name__}"
-    return ManifestError(f"{MANIFEST}: {key} must be {expected}, not {shown}")
+    return ManifestError(f"{MANIFEST}: {key} must be {expected}, not {show(found)}")

@@ -21,8 +21,9 @@ class Session:
     """What a capability may know of the plugin instance that it serves.
 
     `storage` is the directory of this plugin's own data, made on first use by the capability; it belongs to (tenant,
-    origin, id), so two plugins never share it. `config` and `secrets` come from the operator's policy. `emit` adds to
-    the event stream with plugin, version, tier and call id filled in. `call_id` gives the id of the call being served.
+    origin, id), so two plugins never share it. `config` holds the author's settings under the operator's; `secrets`
+    those of the policy that `wasi:config` grants, because no other is read. `emit` adds to the event stream with
+    plugin, version, tier and call id filled in. `call_id` gives the id of the call being served.
     """
 
     plugin: str

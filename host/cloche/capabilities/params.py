@@ -11,7 +11,7 @@ from typing import Annotated, TypeVar
 from pydantic import BeforeValidator, ConfigDict, Field
 
 from cloche.grants.schema import Params
-from cloche.quantities import parse_size
+from cloche.quantities import SIZE_FORMS, QuantityError, parse_size
 
 MAX_NAMES = 256
 """Most names in one list of a grant; a manifest that needs more asks for something else."""
@@ -32,7 +32,10 @@ def _as_tuple(value: object) -> object:
 
 
 def _as_size(value: object) -> object:
-    return parse_size(value, unit_required=True) if isinstance(value, str) else value
+    try:
+        return parse_size(value, unit_required=True) if isinstance(value, str) else value
+    except QuantityError:
+        raise ValueError(f"a size, written as {SIZE_FORMS}") from None
 
 
 Name = Annotated[str, Field(max_length=MAX_NAME_CHARACTERS)]

@@ -29,6 +29,7 @@ def register(app: typer.Typer) -> None:
     """Add the verbs `call` and `run`."""
     app.command(
         epilog="Example:  cloche call --trust guests/hello cloche:example/greeter.greet Ada\n\n"
+        "Example:  cloche call --trust --config greeting=Moin guests/hello greet Ada\n\n"
         """Example:  cloche call --trust guests/markdown transform '{"format": "markdown", "text": "# Hi"}' html"""
     )(call)
     app.command(
@@ -54,6 +55,8 @@ def call(
         ),
     ] = None,
     allow: options.Allow = None,
+    config: options.Config = None,
+    mount: options.Mounts = None,
     policy: options.PolicyFile = None,
     trust: options.Trust = False,
     fuel: options.Fuel = None,
@@ -69,7 +72,17 @@ def call(
     from cloche.cli.session import Request, open_plugin
 
     screen = Screen(as_json)
-    request = Request(plugin, tuple(allow or ()), policy, trust, fuel, memory, deadline)
+    request = Request(
+        plugin,
+        allow=tuple(allow or ()),
+        config=tuple(config or ()),
+        mounts=tuple(mount or ()),
+        policy=policy,
+        trust=trust,
+        fuel=fuel,
+        memory=memory,
+        deadline=deadline,
+    )
     with open_plugin(request, screen) as (loaded, transcript):
         _call_and_show(loaded, find(loaded, target), arguments or (), screen, transcript, show_usage)
 
@@ -80,6 +93,8 @@ def run(
         list[str] | None, typer.Argument(metavar="TEXT", help="The text for the function, if it takes one.")
     ] = None,
     allow: options.Allow = None,
+    config: options.Config = None,
+    mount: options.Mounts = None,
     policy: options.PolicyFile = None,
     trust: options.Trust = False,
     fuel: options.Fuel = None,
@@ -97,7 +112,17 @@ def run(
     from cloche.cli.session import Request, open_plugin
 
     screen = Screen(as_json)
-    request = Request(plugin, tuple(allow or ()), policy, trust, fuel, memory, deadline)
+    request = Request(
+        plugin,
+        allow=tuple(allow or ()),
+        config=tuple(config or ()),
+        mounts=tuple(mount or ()),
+        policy=policy,
+        trust=trust,
+        fuel=fuel,
+        memory=memory,
+        deadline=deadline,
+    )
     with open_plugin(request, screen) as (loaded, transcript):
         _call_and_show(loaded, obvious(loaded, len(arguments or ())), arguments or (), screen, transcript, show_usage)
 

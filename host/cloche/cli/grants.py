@@ -32,16 +32,16 @@ def explain(
 ) -> None:
     """Explain each request of a plugin: the answer, the reason, and the policy lines that would change it.
 
-    Nothing is loaded or run. Limits are listed with where each comes from. Decided as if the plugin were trusted.
+    Nothing is loaded or run. Limits are listed with where each comes from. The tier is that of a load without --trust;
+    where it keeps the plugin from being loaded, the rest is shown all the same.
     """
     from cloche.cli.session import Request, open_host
     from cloche.grants.explain import to_json, to_lines
 
-    request = Request(plugin, tuple(allow or ()), policy)
+    request = Request(plugin, allow=tuple(allow or ()), policy=policy)
     with open_host(request) as host:
-        grants = host.inspect(plugin).grants
-        file = host.policy.file
-    lines = to_lines(grants, policy_file=file)
+        found = host.inspect(plugin)
+    lines = to_lines(found.grants, found.tier)
     Screen(as_json).answer(
-        to_json(grants, policy_file=file), lambda console: console.print(clean("\n".join(lines)), soft_wrap=True)
+        to_json(found.grants, found.tier), lambda console: console.print(clean("\n".join(lines)), soft_wrap=True)
     )

@@ -43,7 +43,10 @@ def check(
     from cloche.contract.report import Disposition
 
     screen = Screen(as_json)
-    with open_host(Request(plugin, tuple(allow or ()), policy)) as host, screen.progress(f"checking {plugin}"):
+    with (
+        open_host(Request(plugin, allow=tuple(allow or ()), policy=policy)) as host,
+        screen.progress(f"checking {plugin}"),
+    ):
         found = host.inspect(plugin)
     report = found.report
     closed = {item.id: item.reason for item in report.imports if item.disposition is Disposition.CLOSED}
@@ -81,13 +84,15 @@ def inspect(
     from cloche.cli.session import Request, open_host
 
     screen = Screen(as_json)
-    with open_host(Request(plugin, tuple(allow or ()), policy)) as host, screen.progress(f"inspecting {plugin}"):
+    with (
+        open_host(Request(plugin, allow=tuple(allow or ()), policy=policy)) as host,
+        screen.progress(f"inspecting {plugin}"),
+    ):
         found = host.inspect(plugin)
-        file = host.policy.file
-    screen.answer(_document(found, file), lambda console: _show(console, found))
+    screen.answer(_document(found), lambda console: _show(console, found))
 
 
-def _document(found: Candidate, policy_file: str) -> dict[str, Any]:
+def _document(found: Candidate) -> dict[str, Any]:
     from cloche.grants.explain import to_json
 
     return {
@@ -95,7 +100,7 @@ def _document(found: Candidate, policy_file: str) -> dict[str, Any]:
         "digest": found.artifact.digest,
         "bytes": len(found.artifact.component),
         "component": plain(found.survey),
-        "grants": to_json(found.grants, policy_file=policy_file),
+        "grants": to_json(found.grants, found.tier),
         "contract": found.report.to_json(),
     }
 
@@ -103,6 +108,7 @@ def _document(found: Candidate, policy_file: str) -> dict[str, Any]:
 def _show(console: Console, found: Candidate) -> None:
     from cloche.cli.jsonvalues import signature
     from cloche.contract.report import Disposition
+    from cloche.grants.explain import told
 
     manifest, report = found.artifact.manifest, found.report
     pairs = [
@@ -111,6 +117,7 @@ def _show(console: Console, found: Candidate) -> None:
         ("about", manifest.description),
         ("license", manifest.license),
         ("component", f"{size(len(found.artifact.component))}, sha256 {found.artifact.digest}"),
+        ("tier", f"{found.tier.tier}: {told(found.tier)}"),
         ("instances", found.grants.instances.value),
     ]
     console.print(facts(pairs))

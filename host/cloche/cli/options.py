@@ -16,7 +16,23 @@ Allow = Annotated[
     typer.Option(
         metavar="CAPABILITY[=PARAMS]",
         help="Allow this plugin a capability that its manifest asks for, on top of the policy; "
-        "PARAMS is a TOML inline table such as '{ read = [\"input\"] }'. May be repeated.",
+        "PARAMS is a TOML inline table such as '{ buckets = [\"default\"] }'. May be repeated.",
+    ),
+]
+Config = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="KEY=VALUE",
+        help="Give the plugin a setting, in place of what manifest and policy say of it. May be repeated.",
+    ),
+]
+Mounts = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--mount",
+        metavar="NAME=DIRECTORY[:rw]",
+        help="Bind a directory to a mount that the manifest asks for: for reading or, with :rw, for writing too. "
+        "May be repeated.",
     ),
 ]
 PolicyFile = Annotated[
@@ -28,6 +44,13 @@ Trust = Annotated[
         "--trust", help="Your word that the plugin may run inside this process. Without it a plugin is untrusted."
     ),
 ]
-Fuel = Annotated[str | None, typer.Option(metavar="AMOUNT", help="Fuel per call, such as 500M or 10G.")]
-Memory = Annotated[str | None, typer.Option(metavar="SIZE", help="Memory of one instance, such as 256MiB.")]
-Deadline = Annotated[str | None, typer.Option(metavar="TIME", help="Wall time per call, such as 250ms or 10s.")]
+Fuel = Annotated[
+    str | None,
+    typer.Option(
+        metavar="AMOUNT", help="Fuel per call, such as 500M or 10G, in place of the manifest's; at most the policy's."
+    ),
+]
+Memory = Annotated[str | None, typer.Option(metavar="SIZE", help="Memory of one instance, such as 256MiB; likewise.")]
+Deadline = Annotated[
+    str | None, typer.Option(metavar="TIME", help="Wall time per call, such as 250ms or 10s; likewise.")
+]

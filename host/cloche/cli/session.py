@@ -12,23 +12,21 @@ from typing import TYPE_CHECKING
 
 from cloche.artifact import read_artifact, read_manifest
 from cloche.cli.render import Screen
-from cloche.config import LOG_LEVELS, Settings
+from cloche.config import LOG_LEVELS, Settings, operator_policy
 from cloche.errors import LimitError, UsageError
 from cloche.grants.layer import layer_policy
-from cloche.grants.policy import Policy
-from cloche.grants.policy_file import parse_policy
+from cloche.grants.policy import Mount, MountMode, Policy
+from cloche.manifest.schema import check_mount_name
 from cloche.model import Trusted
 from cloche.observe.events import Event, EventKind, Sink
 from cloche.observe.log import LogSink, console_renderer, json_renderer, level_of
 from cloche.quantities import QuantityError, parse_duration_ms, parse_fuel, parse_size
-from cloche.text import clean, one_line
+from cloche.text import clean, one_line, show
 
 if TYPE_CHECKING:
     from cloche.app import Host
     from cloche.manifest.value import Manifest
     from cloche.runtime.plugin import Plugin
-
-MAX_POLICY_BYTES = 1 << 20
 
 # What componentize-py's runtime says after a traceback: that there was one.
 _PANIC = re.compile(r"^\s*thread '.*?' .*?panicked at .*\nPython function threw an unexpected exception\nnote: .*\n?")
@@ -40,6 +38,8 @@ class Request:
 
     source: str
     allow: tuple[str, ...] = ()
+    config: tuple[str, ...] = ()
+    mounts: tuple[str, ...] = ()
     policy: Path | None = None
     trust: bool = False
     fuel: str | None = None
@@ -66,6 +66,26 @@ class Request:
                 except QuantityError as error:
                     raise LimitError(f"{option}: {error}", code="limit.range") from error
         return read
+
+    def bound(self) -> dict[str, Mount]:
+        """The mounts that were given, by name. Looks at the disk. Raises: UsageError (`usage.argument`)."""
+        return dict(map(_read_mount, self.mounts))
+
+
+def _read_mount(text: str) -> tuple[str, Mount]:
+    name, _, place = text.partition("=")
+    path = place.removesuffix(":rw").removesuffix(":ro")
+    try:
+        check_mount_name(name)
+    except ValueError as error:
+        raise UsageError(f"--mount {show(text)}: expected NAME=DIRECTORY or NAME=DIRECTORY:rw, NAME {error}") from None
+    try:
+        found = Path(path).resolve(strict=True)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise UsageError(f"--mount {name}: {show(path)} cannot be bound: {error}") from error
+    if not (path and found.is_dir()):
+        raise UsageError(f"--mount {name}: {show(path)} is not a directory")
+    return name, Mount(str(found), MountMode.READ_WRITE if place.endswith(":rw") else MountMode.READ_ONLY)
 
 
 @dataclass
@@ -129,15 +149,14 @@ def log_sink(settings: Settings) -> Sink:
 def chosen_policy(settings: Settings, request: Request) -> Policy:
     """The operator's policy with what the request says for its plugin laid over it. Reads the policy's file.
 
-    Raises: UsageError (`usage.not-found`, `usage.argument`); ManifestError (`policy.*`); LimitError (`limit.range`).
+    Raises: UsageError (`usage.argument`); ManifestError (`policy.*`); LimitError (`limit.range`).
     """
-    file = request.policy or settings.policy_file()
-    # Without a policy, messages name the file where one would be found.
-    policy = replace(Policy.empty(), file=str(settings.home / "policy.toml")) if file is None else read_policy(file)
-    limits = request.limits()
-    if not request.allow and not limits:
+    policy = operator_policy(settings, request.policy)
+    limits, mounts = request.limits(), request.bound()
+    if not (request.allow or request.config or mounts or limits):
         return policy
-    return layer_policy(policy, plugin_id(request.source), allow=request.allow, limits=limits)
+    plugin = plugin_id(request.source)
+    return layer_policy(policy, plugin, allow=request.allow, config=request.config, mounts=mounts, limits=limits)
 
 
 @contextlib.contextmanager
@@ -172,14 +191,3 @@ def plugin_id(source: str) -> str:
 def _no_build(directory: Path, manifest: Manifest) -> bytes:
     """Only directories are built, and `plugin_id` reads no more of those than the manifest."""
     raise AssertionError(f"{directory} of {manifest.id} is not a file")
-
-
-def read_policy(file: Path) -> Policy:
-    """The policy in `file`. Raises: UsageError (`usage.not-found`) when there is none; ManifestError (`policy.*`)."""
-    try:
-        with file.open("rb") as stream:
-            return parse_policy(stream.read(MAX_POLICY_BYTES), str(file))
-    except OSError as error:
-        raise UsageError(
-            f"the policy {file} cannot be read: {error.strerror or error}", code="usage.not-found"
-        ) from error

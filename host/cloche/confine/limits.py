@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 
 from cloche.errors import LimitError
 from cloche.model import GIB, MIB, Bound
+from cloche.text import show
 
 BOUNDS: dict[str, Bound] = {
     "wall_ms": Bound(1, 24 * 3600 * 1000, 30_000, "milliseconds from start to end"),
@@ -39,6 +40,6 @@ class ChildLimits:
             if type(value) is not int or not bound.least <= value <= bound.most:
                 raise LimitError(
                     f"limit {field.name} of a child process must be an integer from {bound.least} to {bound.most} "
-                    f"({bound.unit}), not {value!r:.80}",
+                    f"({bound.unit}), not {show(value)}",
                     code="limit.range",
                 )

@@ -27,14 +27,15 @@ def check(
     declared: Mapping[str, Requirement] = _NOTHING_DECLARED,
     instances: Instances = Instances.PER_CALL,
     tier: Tier = Tier.UNTRUSTED,
-    refuse_poll: bool = False,
+    refuse_poll: str = "",
 ) -> Report:
     """Decide about every import and export of `world`, and list everything that does not fit at once.
 
     `providers` are the host-defined interfaces, `engine` those of the engine's own WASI, and `grants` the decisions
     about both (a capability without one is denied); `extension_points` the interfaces that the host can call, in every
     version that it knows; `declared` the manifest's extension points, `ns:pkg/name` to a version requirement (empty for
-    a bare component). `refuse_poll` turns the warning about guests that can sleep in the trusted tier into an error.
+    a bare component). `refuse_poll` says why guests that can sleep are refused in the trusted tier, not only warned
+    about.
 
     Never raises for anything that a component or a manifest says: `Report.ensure_ok` does. Added in 0.1.
     """

@@ -45,7 +45,7 @@ class ImportCheck:
         grants: Sequence[CapabilityGrant],
         extension_points: Sequence[Interface],
         tier: Tier,
-        refuse_poll: bool,
+        refuse_poll: str,
         suggestions: Suggestions,
         findings: Findings,
     ) -> None:
@@ -65,7 +65,7 @@ class ImportCheck:
             if grant.required and not grant.granted:
                 message = "the manifest requires it, and it is not granted"
                 message += f": {grant.reason}" if grant.reason else ""
-                self._findings.error(REQUIRED, grant.capability, message, "\n".join(grant.remedy))
+                self._findings.error(REQUIRED, grant.capability, message)
         imports = tuple(self._interface(interface) for interface in world.imports)
         for function in world.import_functions:
             self._function(function)
@@ -178,7 +178,7 @@ class ImportCheck:
                 "write `wasi = false` into [component] and build it again (another tool chain: stub WASI, as "
                 "`componentize-py --stub-wasi` does), or let the policy accept them"
             )
-            self._findings.error(REFUSED, subject, f"{message}; the policy refuses that", remedy)
+            self._findings.error(REFUSED, subject, f"{message}; {self._refuse_poll}", remedy)
         else:
             remedy = "build with `wasi = false` in [component] if it needs no WASI; else trust only who will not hang"
             self._findings.warn(REFUSED, subject, message, remedy)

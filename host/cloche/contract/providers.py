@@ -21,15 +21,13 @@ class Provider:
 class CapabilityGrant:
     """The decision about one capability of this plugin; a capability without one is not granted.
 
-    `required` says that the plugin cannot do without it. `reason` and `remedy` are the decision's own words: why, and
-    the lines of the policy that would change it.
+    `required` says that the plugin cannot do without it; `reason` is the decision's own words.
     """
 
     capability: str
     granted: bool
     required: bool = False
     reason: str = ""
-    remedy: tuple[str, ...] = ()
 
 
 # Of the engine's own WASI, each package is a capability of its own but for this one, which can do nothing alone.

@@ -45,7 +45,7 @@ class Disposition(StrEnum):
 class Finding:
     """One thing that does not fit, in the author's terms: what it concerns, what is wrong, and what to do.
 
-    `remedy` is one clause, or several lines that could be written into a policy.
+    `remedy` is one clause.
     """
 
     severity: Severity
@@ -56,8 +56,6 @@ class Finding:
 
     def __str__(self) -> str:
         said = f"{self.subject}: {self.message}"
-        if "\n" in self.remedy:
-            return "\n      ".join((said, *self.remedy.splitlines()))
         return f"{said} ({self.remedy})" if self.remedy else said
 
 
@@ -123,7 +121,8 @@ class ExportBinding:
 class Report:
     """The whole answer. It decides nothing more: `ensure_ok` raises, everything else is for linking and showing.
 
-    `import_functions` are imported at the root of the world, where nothing is provided: each is refused.
+    `import_functions` are imported at the root of the world, where nothing is provided: each is refused. `advice` are
+    lines for people that help with several findings at once, such as what to write into a policy.
     """
 
     imports: tuple[ImportBinding, ...] = ()
@@ -131,6 +130,7 @@ class Report:
     exports: tuple[ExportBinding, ...] = ()
     export_functions: tuple[Function, ...] = ()
     findings: tuple[Finding, ...] = ()
+    advice: tuple[str, ...] = ()
 
     @property
     def errors(self) -> tuple[Finding, ...]:
@@ -164,7 +164,7 @@ class Report:
         lines = [f"\n  - {line}" for line in findings[:MAX_FINDINGS_SHOWN]]
         lines += [f"\n  - and {more} more"] if more > 0 else []
         what = "1 problem" if len(errors) == 1 else f"{len(errors)} problems"
-        message = f"`{plugin}` does not fit this host: {what}{''.join(lines)}"
+        message = "\n".join((f"`{plugin}` does not fit this host: {what}{''.join(lines)}", *self.advice))
         if REQUIRES in codes:
             raise ManifestError(message, code=REQUIRES, plugin=plugin, findings=findings)
         if codes <= {"grant.required", "grant.refused"}:
@@ -209,6 +209,7 @@ class Report:
                 }
                 for item in self.findings
             ],
+            "advice": list(self.advice),
         }
 
 

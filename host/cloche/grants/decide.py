@@ -8,17 +8,28 @@ default); a manifest may only ask for less.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import islice
 from types import MappingProxyType
 
-from cloche.errors import CapabilityError
+from cloche.errors import CapabilityError, UsageError
+from cloche.grants.change import Paste, lines_of, paste
 from cloche.grants.limits import LimitGrant, decide_limits
 from cloche.grants.params import read_params
-from cloche.grants.policy import Mount, MountMode, Policy, Rules, SecretRef
-from cloche.grants.remedy import Remedies, grouped
+from cloche.grants.policy import COMMAND_LINE, Mount, MountMode, Policy, Rules, SecretRef
+from cloche.grants.remedy import Changes, Remedies
 from cloche.grants.schema import GrantSchema, Params, Verdict
 from cloche.grants.wasi import FILESYSTEM_ID, FilesystemAllowance, FilesystemGrant
-from cloche.manifest.explain import Problem, ensure_no_problems, nearest, wrong_value
+from cloche.manifest.explain import (
+    MAX_PROBLEMS_SHOWN,
+    Path,
+    Problem,
+    ensure_no_problems,
+    key_text,
+    nearest,
+    wrong_value,
+)
+from cloche.manifest.schema import CapabilityTable
 from cloche.manifest.value import CapabilityRequest, Manifest
 from cloche.manifest.versions import Version, VersionError
 from cloche.model import Instances, Limits, PluginId, Tier
@@ -29,8 +40,8 @@ class Decision:
     """The answer for one capability.
 
     `asked`: the manifest names it (else it is a default). `params` are what is granted, None when nothing is.
-    `interfaces` are the WIT interface ids that the grant opens, or would open. `remedy` holds the lines of policy.toml
-    that would change the answer; empty where none would.
+    `interfaces` are the WIT interface ids that the grant opens, or would open. `changes` of the policy would change the
+    answer; empty where none would.
     """
 
     capability: str
@@ -39,8 +50,13 @@ class Decision:
     granted: bool
     params: Params | None
     reason: str
-    remedy: tuple[str, ...] = ()
+    changes: Changes = ()
     interfaces: tuple[str, ...] = ()
+
+    @property
+    def remedy(self) -> tuple[str, ...]:
+        """The changes as lines of policy.toml."""
+        return lines_of(self.changes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +65,7 @@ class GrantSet:
 
     `mounts` holds the granted mounts in the granted mode; `config` the author's defaults under the operator's values;
     `secrets` references that nobody has read yet; `notes` what the operator should know though nothing is refused.
+    `policy` is what all of it was decided by.
     """
 
     plugin: PluginId
@@ -60,6 +77,7 @@ class GrantSet:
     config: Mapping[str, str]
     secrets: Mapping[str, SecretRef]
     instances: Instances
+    policy: Policy = field(repr=False)
     notes: tuple[str, ...] = ()
 
     def decision(self, capability: str) -> Decision | None:
@@ -76,6 +94,11 @@ class GrantSet:
         """The WIT interface ids that the grants open."""
         return frozenset(name for item in self.decisions if item.granted for name in item.interfaces)
 
+    def missing(self) -> Paste:
+        """What to write into the policy so that everything is granted that the manifest requires and that can be."""
+        refused = (item for item in self.decisions if item.required and not item.granted)
+        return paste(self.policy, (change for item in refused for change in item.changes))
+
 
 def decide(
     manifest: Manifest, policy: Policy, tier: Tier, schemas: Mapping[str, GrantSchema], *, cores: int | None = None
@@ -85,10 +108,12 @@ def decide(
     `schemas` are the installed capabilities by id (`wasi.WASI_SCHEMAS` among them). `cores` bounds a wish for
     concurrency where the policy says one call for each core.
 
-    Raises: DocumentError (`manifest.*`, `policy.*`) when parameters break a capability's schema, with every problem of
-        that file; CapabilityError (`capability.invalid`) when a capability package's own code fails. Added in 0.1.
+    Raises: DocumentError (`manifest.*`, `policy.*`) when parameters break a capability's schema or a denial names no
+        capability, with every problem of that file; UsageError (`usage.argument`) for the same on the command line;
+        CapabilityError (`capability.invalid`) when a capability package's own code fails. Added in 0.1.
     """
     rules = policy.rules_for(manifest.id)
+    _ensure_denials(manifest, policy, schemas)
     requests = _read_requests(manifest, schemas)
     allowances = _read_allowances(manifest, policy, rules, schemas)
     remedies = Remedies(manifest, policy, rules)
@@ -108,8 +133,30 @@ def decide(
         config=MappingProxyType({**manifest.config, **rules.config}),
         secrets=rules.secrets,
         instances=manifest.instances,
+        policy=policy,
         notes=_notes(manifest, policy, rules, schemas),
     )
+
+
+def _ensure_denials(manifest: Manifest, policy: Policy, schemas: Mapping[str, GrantSchema]) -> None:
+    """A denial that no capability answers to would deny nothing, without a word. Raises: DocumentError."""
+    problems: list[Problem] = []
+    for entry in policy.entries_for(manifest.id):
+        for name in entry.deny:
+            if name not in schemas:
+                close = _owner_of(name, schemas) or nearest(name, schemas)
+                hint = f"; did you mean {close}?" if close else f"; known here: {', '.join(sorted(schemas))}"
+                path = ("plugins", entry.pattern, "deny")
+                problems.append(Problem("value", path, f" names {name}, which is no capability of this host{hint}"))
+    ensure_no_problems(policy.file, "policy", problems, plugin=manifest.id)
+
+
+def _owner_of(interface: str, schemas: Mapping[str, GrantSchema]) -> str | None:
+    """The capability that an interface belongs to."""
+    owners = (
+        key for key, schema in schemas.items() if any(interface == i.partition("@")[0] for i in schema.interfaces)
+    )
+    return next(owners, None)
 
 
 def _read_requests(manifest: Manifest, schemas: Mapping[str, GrantSchema]) -> dict[str, Params]:
@@ -122,7 +169,8 @@ def _read_requests(manifest: Manifest, schemas: Mapping[str, GrantSchema]) -> di
         # Parameters of another version may have another shape: the version is the answer then, not the shape.
         if asked is not None and not asked.version.matches(_version_of(schema)):
             continue
-        found = read_params(schema.request, asked.params if asked else {}, ("capabilities", capability))
+        path = ("capabilities", capability)
+        found = read_params(schema.request, asked.params if asked else {}, path, CapabilityTable.model_fields)
         if isinstance(found, Params):
             read[capability] = found
         elif asked is None:
@@ -148,17 +196,26 @@ def _read_allowances(
     problems: list[Problem] = []
     for capability, source in rules.allow.items():
         schema = schemas.get(capability)
+        is_option = source.pattern == COMMAND_LINE
         if schema is None:
+            if is_option:
+                close = nearest(capability, schemas)
+                hint = f"; did you mean {close}?" if close else ""
+                raise UsageError(f"--allow {capability}: no capability of this name is installed{hint}")
             continue
-        path = ("plugins", str(source.pattern), "allow", capability)
+        path: Path = () if is_option else ("plugins", str(source.pattern), "allow", capability)
+        found: Params | list[Problem]
         if capability == FILESYSTEM_ID:
-            if source.value:
-                expected = 'true; bind directories with mounts.NAME = { path = "/…", mode = "ro" }'
-                problems.append(wrong_value(path, dict(source.value), expected))
-            continue
-        found = read_params(schema.allowance, source.value, path)
+            if not source.value:
+                continue
+            bind = "--mount NAME=PATH" if is_option else 'mounts.NAME = { path = "/…", mode = "ro" }'
+            found = [wrong_value(path, dict(source.value), f"true; bind directories with {bind}")]
+        else:
+            found = read_params(schema.allowance, source.value, path)
         if isinstance(found, Params):
             read[capability] = found
+        elif is_option:
+            raise UsageError(f"--allow {capability}: {'; '.join(problem.line().lstrip(' =:') for problem in found)}")
         else:
             problems += found
     ensure_no_problems(policy.file, "policy", problems, plugin=manifest.id)
@@ -183,14 +240,13 @@ def _decide_one(
     request = asked or CapabilityRequest()
     schema = schemas.get(capability)
 
-    def answer(params: Params | None, reason: str, remedy: tuple[str, ...] = ()) -> Decision:
+    def answer(params: Params | None, reason: str, changes: Changes = ()) -> Decision:
         interfaces = () if schema is None else schema.interfaces
         granted = params is not None
-        return Decision(capability, asked is not None, request.required, granted, params, reason, remedy, interfaces)
+        return Decision(capability, asked is not None, request.required, granted, params, reason, changes, interfaces)
 
     if schema is None:
-        close = nearest(capability, schemas)
-        return answer(None, "no capability of this name is installed" + (f"; did you mean {close}?" if close else ""))
+        return answer(None, f"no capability of this name is installed{_perhaps(capability, request, schemas)}")
     if capability not in requests:
         reason = f"the manifest asks for version {request.version}, installed is {schema.version}"
         if _version_of(schema).pre:
@@ -202,9 +258,20 @@ def _decide_one(
         undenied = _weigh(schema, asking, rules, schemas, allowances.get(capability), remedies)
         # A denial is worth lifting only where the rest then grants something.
         helps = undenied[0] is not None or undenied[2]
-        remedy = grouped(remedies.without_denial(capability) + undenied[2]) if helps else ()
-        return answer(None, f'denied by [plugins."{denied.pattern}"] of the policy', remedy)
+        changes = remedies.without_denial(capability) + undenied[2] if helps else ()
+        return answer(None, f"denied by {denied.said_in('the policy')}", changes)
     return answer(*_weigh(schema, asking, rules, schemas, allowances.get(capability), remedies))
+
+
+def _perhaps(capability: str, request: CapabilityRequest, schemas: Mapping[str, GrantSchema]) -> str:
+    """What may be misspelt about a request that no schema checks: its name, or one of the keys that all have."""
+    close = nearest(capability, schemas)
+    hints = f"; did you mean {close}?" if close else ""
+    for key in islice(request.params, MAX_PROBLEMS_SHOWN):  # the search costs time
+        meant = nearest(key, CapabilityTable.model_fields)
+        if meant is not None:
+            return f"{hints}; its keys are not checked: is {key_text(key)} meant to be {meant}?"
+    return hints
 
 
 def _weigh(
@@ -214,24 +281,24 @@ def _weigh(
     schemas: Mapping[str, GrantSchema],
     allowance: Params | None,
     remedies: Remedies,
-) -> tuple[Params | None, str, tuple[str, ...]]:
+) -> tuple[Params | None, str, Changes]:
     """What is granted where nothing denies it, why, and what would grant more."""
     if allowance is None and not schema.default:
-        remedy, verdict = remedies.to_allow(schema, asking, intersect)
-        if not remedy and verdict is not None:
+        changes, verdict = remedies.to_allow(schema, asking, intersect)
+        if not changes and verdict is not None:
             return None, verdict.reason, ()
         if schema.id == FILESYSTEM_ID:
-            return None, "the policy binds no mount for this plugin", remedy
-        return None, f"the policy does not allow it{_near_allow(schema.id, rules, schemas)}", remedy
+            return None, "the policy binds no mount for this plugin", changes
+        return None, f"the policy does not allow it{_near_allow(schema.id, rules, schemas)}", changes
     verdict = intersect(schema, asking, default_allowance(schema) if allowance is None else allowance)
-    remedy = remedies.for_more(schema, asking, verdict, intersect)
+    changes = remedies.for_more(schema, asking, verdict, intersect)
     if verdict.granted is None:
-        return None, verdict.reason, remedy
+        return None, verdict.reason, changes
     if allowance is None:
-        return verdict.granted, _joined("a default grant", verdict.reason), remedy
+        return verdict.granted, _joined("a default grant", verdict.reason), changes
     source = rules.allow.get(schema.id)
-    entry = "mounts" if source is None else f'[plugins."{source.pattern}"]'
-    return verdict.granted, _joined(f"allowed by {entry} of the policy", verdict.reason), remedy
+    allowed_by = "mounts of the policy" if source is None else source.said_in("the policy")
+    return verdict.granted, _joined(f"allowed by {allowed_by}", verdict.reason), changes
 
 
 def intersect(schema: GrantSchema, request: Params, allowance: Params) -> Verdict:
@@ -277,9 +344,12 @@ def _notes(manifest: Manifest, policy: Policy, rules: Rules, schemas: Mapping[st
     notes = list(manifest.migrated)
     for key, source in rules.allow.items():
         # A wider entry allows for many plugins; only the plugin's own entry was meant for this one.
-        if source.pattern != manifest.id or key in manifest.capabilities or (key in schemas and schemas[key].default):
+        if source.pattern not in (manifest.id, COMMAND_LINE):
+            continue
+        if key in manifest.capabilities or (key in schemas and schemas[key].default):
             continue
         close = nearest(key, manifest.capabilities)
         meant = f"; it asks for {close}" if close else ""
-        notes.append(f"{policy.file} allows {key}, which the manifest does not ask for{meant}")
+        who = COMMAND_LINE if source.pattern == COMMAND_LINE else policy.file
+        notes.append(f"{who} allows {key}, which the manifest does not ask for{meant}")
     return tuple(notes)

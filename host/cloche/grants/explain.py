@@ -1,39 +1,48 @@
-"""What `cloche grants explain ID` says: each request, the answer, why, and the policy lines that would change it.
+"""What `cloche grants explain PLUGIN` says: each request, the answer, why, and the policy lines that would change it.
 
 Gives plain values and lines of text; the command line decides how they look.
 """
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import Any
 
+from cloche.grants.change import Paste, lines_of, paste
 from cloche.grants.decide import Decision, GrantSet
 from cloche.grants.limits import LimitGrant, LimitSource
 from cloche.grants.schema import Params
+from cloche.grants.trust import TierDecision
 from cloche.manifest.limits import format_limit
 
 _INDENT = "  "
 
 
-def to_json(grants: GrantSet, *, policy_file: str = "policy.toml") -> dict[str, Any]:
+def to_json(grants: GrantSet, tier: TierDecision) -> dict[str, Any]:
     """The whole decision as values that `json.dumps` accepts. Secrets appear as where they come from."""
     return {
         "plugin": grants.plugin,
-        "tier": grants.tier.value,
+        "tier": tier.tier.value,
+        "trust": _tier_json(tier),
         "instances": grants.instances.value,
-        "policy": policy_file,
+        "policy": grants.policy.file,
         "capabilities": [_decision_json(decision) for decision in grants.decisions],
         "limits": [_limit_json(limit) for limit in grants.limit_grants],
         "mounts": {name: {"path": mount.path, "mode": mount.mode.value} for name, mount in grants.mounts.items()},
         "config": dict(grants.config),
         "secrets": {name: {ref.source.value: ref.shown()} for name, ref in grants.secrets.items()},
         "notes": list(grants.notes),
+        "remedy": _everything(grants, tier).to_json(),
     }
 
 
-def to_lines(grants: GrantSet, *, policy_file: str = "policy.toml") -> list[str]:
-    """The decision as text, one line each, indented by two spaces."""
-    lines = [f"{grants.plugin} ({grants.tier}, instances {grants.instances})", "", "capabilities"]
+def to_lines(grants: GrantSet, tier: TierDecision) -> list[str]:
+    """The decision as text, one line each, indented by two spaces; last what would change all of it at once."""
+    policy_file = grants.policy.file
+    lines = [f"{grants.plugin} ({tier.tier}, instances {grants.instances})", "", "tier"]
+    lines.append(f"{_INDENT}{tier.tier}: {told(tier)}")
+    lines += _remedy_lines(lines_of(tier.changes), policy_file, tier.advice)
+    lines += ["", "capabilities"]
     for decision in grants.decisions:
         lines += _decision_lines(decision, policy_file)
     if not grants.decisions:
@@ -54,7 +63,26 @@ def to_lines(grants: GrantSet, *, policy_file: str = "policy.toml") -> list[str]
             lines += ["", title, *(f"{_INDENT}{name} = {text}" for name, text in table.items())]
     if grants.notes:
         lines += ["", "notes", *(f"{_INDENT}{note}" for note in grants.notes)]
-    return lines
+    everything = _everything(grants, tier).lines("to change all of this,", _INDENT)
+    return lines + (["", *everything] if everything else [])
+
+
+def told(tier: TierDecision) -> str:
+    """Why a plugin has its tier, and whether it is loaded with it."""
+    if tier.refusal is None:
+        return tier.reason
+    unless = "" if tier.refusal == "trust.refused" else ", and this system has no worker for untrusted plugins"
+    return f"{tier.reason}{unless}: not loaded ({tier.refusal})"
+
+
+def _everything(grants: GrantSet, tier: TierDecision) -> Paste:
+    """Every change that stands in the explanation, put together."""
+    every = [
+        tier.changes,
+        *(item.changes for item in grants.decisions),
+        *(item.changes for item in grants.limit_grants),
+    ]
+    return paste(grants.policy, chain.from_iterable(every))
 
 
 def _number(limit: LimitGrant) -> str:
@@ -70,10 +98,11 @@ def _decision_lines(decision: Decision, policy_file: str) -> list[str]:
     return lines + _remedy_lines(decision.remedy, policy_file)
 
 
-def _remedy_lines(remedy: tuple[str, ...], policy_file: str) -> list[str]:
-    if not remedy:
-        return []
-    return [f"{_INDENT * 2}to change this, write in {policy_file}:", *(f"{_INDENT * 3}{line}" for line in remedy)]
+def _remedy_lines(remedy: tuple[str, ...], policy_file: str, advice: str = "") -> list[str]:
+    ways = [advice] if advice else []
+    ways += [f"write in {policy_file}:"] if remedy else []
+    lead = [f"{_INDENT * 2}to change this, {' or '.join(ways)}"] if ways else []
+    return lead + [f"{_INDENT * 3}{line}" for line in remedy]
 
 
 def _decision_json(decision: Decision) -> dict[str, Any]:
@@ -86,6 +115,16 @@ def _decision_json(decision: Decision) -> dict[str, Any]:
         "reason": decision.reason,
         "remedy": list(decision.remedy),
         "interfaces": list(decision.interfaces),
+    }
+
+
+def _tier_json(tier: TierDecision) -> dict[str, Any]:
+    return {
+        "form": tier.form.value,
+        "reason": tier.reason,
+        "refused": tier.refusal,
+        "advice": tier.advice,
+        "remedy": list(lines_of(tier.changes)),
     }
 
 

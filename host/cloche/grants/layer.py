@@ -1,4 +1,4 @@
-"""Lays what a command line or an embedder says for one plugin over the operator's policy. Pure; a denial still wins."""
+"""Lays what a command line says for one plugin over the operator's policy. Pure; denials and ceilings still hold."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
-from cloche.errors import UsageError
-from cloche.grants.policy import Mount, PluginPolicy, Policy
+from cloche.errors import LimitError, UsageError
+from cloche.grants.limits import is_at_most
+from cloche.grants.policy import COMMAND_LINE, Mount, PluginPolicy, Policy
 from cloche.manifest.document import MAX_DEPTH, nesting, tree_problems
 from cloche.manifest.explain import show
+from cloche.manifest.limits import KEY_OF_LIMIT, format_limit
 from cloche.manifest.schema import check_capability_id, check_config_key
 from cloche.manifest.value import freeze
 from cloche.model import ensure_limit
@@ -32,31 +34,38 @@ def layer_policy(
     mounts: Mapping[str, Mount] = _NO_MOUNTS,
     limits: Mapping[str, int] = _NO_LIMITS,
 ) -> Policy:
-    """A policy whose entry for exactly `plugin` also has these.
+    """A policy with these options for exactly `plugin`, in place of earlier ones.
 
     `allow` holds `CAPABILITY` or `CAPABILITY=PARAMS` with PARAMS a TOML inline table or a JSON object; `config` holds
-    `KEY=VALUE`; `limits` are by the names of `model.BOUNDS`. A capability that the policy denies stays denied.
+    `KEY=VALUE`; `limits` are by the names of `model.BOUNDS` and stand in place of the manifest's. A capability that the
+    policy denies stays denied, and no limit passes a ceiling that the policy sets.
+
     Raises: UsageError (`usage.argument`); LimitError (`limit.range`). Added in 0.1.
     """
-    entry = policy.plugins.get(plugin) or PluginPolicy(plugin)
-    allowed: dict[str, Mapping[str, Any]] = dict(entry.allow)
-    for text in allow:
-        capability, params = _read_allow(text)
-        allowed[capability] = params
-    settings = dict(entry.config)
-    for text in config:
-        key, value = _read_config(text)
-        settings[key] = value
-    changed = replace(
-        entry,
-        allow=MappingProxyType(allowed),
-        config=MappingProxyType(settings),
-        mounts=MappingProxyType({**entry.mounts, **mounts}),
-        limits=MappingProxyType(
-            {**entry.limits, **{name: ensure_limit(name, number) for name, number in limits.items()}}
-        ),
+    _ensure_below(policy, plugin, limits)
+    options = PluginPolicy(
+        COMMAND_LINE,
+        allow=MappingProxyType(dict(map(_read_allow, allow))),
+        config=MappingProxyType(dict(map(_read_config, config))),
+        mounts=MappingProxyType(dict(mounts)),
+        limits=MappingProxyType(dict(limits)),
     )
-    return replace(policy, plugins=MappingProxyType({**policy.plugins, plugin: changed}))
+    return replace(policy, options=MappingProxyType({**policy.options, plugin: options}))
+
+
+def _ensure_below(policy: Policy, plugin: str, limits: Mapping[str, int]) -> None:
+    """Raises: LimitError (`limit.range`) for a limit that is out of its range, or above what the policy allows."""
+    ceilings = policy.rules_for(plugin).limits
+    for name, number in limits.items():
+        ensure_limit(name, number)
+        ceiling = ceilings.get(name)
+        if ceiling is not None and not is_at_most(name, number, ceiling.value):
+            raise LimitError(
+                f"--{KEY_OF_LIMIT[name]} {format_limit(name, number)} is more than the "
+                f"{format_limit(name, ceiling.value)} that {ceiling.said_in(policy.file)} allows",
+                code="limit.range",
+                plugin=plugin,
+            )
 
 
 def _read_allow(text: str) -> tuple[str, Mapping[str, Any]]:

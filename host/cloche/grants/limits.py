@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from cloche.grants.policy import Policy, Rules
-from cloche.manifest.limits import KEY_OF_LIMIT, LIMIT_KEYS, format_limit, limit_toml
+from cloche.grants.change import Change, lines_of
+from cloche.grants.policy import COMMAND_LINE, Policy, Rules
+from cloche.manifest.limits import KEY_OF_LIMIT, LIMIT_KEYS, format_limit, limit_value
 from cloche.manifest.value import Manifest
 from cloche.model import BOUNDS, Limits
 
@@ -20,13 +21,13 @@ class LimitSource(StrEnum):
     MANIFEST = "manifest"
     POLICY_DEFAULTS = "policy-defaults"
     POLICY_PLUGIN = "policy-plugin"
+    COMMAND_LINE = "command-line"
 
 
 @dataclass(frozen=True, slots=True)
 class LimitGrant:
-    """One effective limit. `name` and `value` as in `model.Limits`, `key` as in files; `asked` is the manifest's wish.
-
-    `remedy` holds the policy lines that would grant a wish that was cut.
+    """One effective limit. `name` and `value` as in `model.Limits`, `key` as in files; `asked` is the wish of the
+    command line, else of the manifest. `changes` of the policy would grant a wish that was cut.
     """
 
     name: str
@@ -36,15 +37,22 @@ class LimitGrant:
     ceiling: int
     source: LimitSource
     reason: str
-    remedy: tuple[str, ...] = ()
+    changes: tuple[Change, ...] = ()
+
+    @property
+    def remedy(self) -> tuple[str, ...]:
+        """The changes as lines of policy.toml."""
+        return lines_of(self.changes)
 
 
 def decide_limits(
     manifest: Manifest, policy: Policy, rules: Rules, cores: int | None
 ) -> tuple[Limits, tuple[LimitGrant, ...]]:
-    """For every limit: the lower of the manifest's wish and the ceiling; the ceiling where the manifest says nothing.
+    """For every limit: the lower of the wish and the ceiling; the ceiling where nobody wishes for anything.
 
-    The ceiling is the number of the narrowest policy entry that has one, else of [defaults], else built in.
+    The ceiling is the number of the narrowest policy entry that has one, else of [defaults], else built in. A wish is
+    the manifest's, or the command line's in its place: that is the operator's own, and the built-in number none of the
+    operator's ceilings.
     """
     grants = tuple(_decide_limit(limit.name, manifest, policy, rules, cores) for limit in LIMIT_KEYS.values())
     return Limits(**{grant.name: grant.value for grant in grants}), grants
@@ -52,31 +60,27 @@ def decide_limits(
 
 def _decide_limit(name: str, manifest: Manifest, policy: Policy, rules: Rules, cores: int | None) -> LimitGrant:
     key = KEY_OF_LIMIT[name]
-    asked = manifest.limits.get(name)
-    stated = rules.limits.get(name)
+    wish, stated = rules.wishes.get(name), rules.limits.get(name)
     if stated is None:
         ceiling, source, where = BOUNDS[name].default, LimitSource.BUILT_IN, "the built-in default"
-    elif stated.pattern is None:
-        ceiling, source, where = stated.value, LimitSource.POLICY_DEFAULTS, f"[defaults] of {policy.file}"
     else:
-        source, where = LimitSource.POLICY_PLUGIN, f'[plugins."{stated.pattern}"] of {policy.file}'
-        ceiling = stated.value
-    remedy: tuple[str, ...] = ()
+        ceiling, where = stated.value, stated.said_in(policy.file)
+        source = LimitSource.POLICY_DEFAULTS if stated.pattern is None else LimitSource.POLICY_PLUGIN
+    asked = manifest.limits.get(name) if wish is None else wish
+    who = "the manifest" if wish is None else COMMAND_LINE
+    changes: tuple[Change, ...] = ()
     if asked is None:
         value, reason = ceiling, where
-    elif _at_most(name, asked, ceiling, cores):
-        value, reason, source = (
-            asked,
-            f"asked for by the manifest; {where} would give {format_limit(name, ceiling)}",
-            (LimitSource.MANIFEST),
-        )
+    elif is_at_most(name, asked, ceiling, cores) or (wish is not None and stated is None):
+        value, reason = asked, f"asked for by {who}; {where} would give {format_limit(name, ceiling)}"
+        source = LimitSource.MANIFEST if wish is None else LimitSource.COMMAND_LINE
     else:
-        value, reason = ceiling, f"{where}; the manifest asks for {format_limit(name, asked)}"
-        remedy = (f'[plugins."{manifest.id}"]', f"limits.{key} = {limit_toml(name, asked)}")
-    return LimitGrant(name, key, value, asked, ceiling, source, reason, remedy)
+        value, reason = ceiling, f"{where}; {who} asks for {format_limit(name, asked)}"
+        changes = (Change(f'plugins."{manifest.id}"', f"limits.{key}", limit_value(name, asked)),)
+    return LimitGrant(name, key, value, asked, ceiling, source, reason, changes)
 
 
-def _at_most(name: str, asked: int, ceiling: int, cores: int | None) -> bool:
+def is_at_most(name: str, asked: int, ceiling: int, cores: int | None = None) -> bool:
     """Is the wish within the ceiling?"""
     if name != _CONCURRENCY or (asked and ceiling):
         return asked <= ceiling

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -14,8 +14,12 @@ from cloche.manifest.explain import Path, Problem, key_text, problems_of
 from cloche.manifest.value import thaw
 
 
-def read_params(model: type[Params], table: Mapping[str, Any], path: Path) -> Params | list[Problem]:
+def read_params(
+    model: type[Params], table: Mapping[str, Any], path: Path, beside: Iterable[str] = ()
+) -> Params | list[Problem]:
     """The table as `model`, or what is wrong with it; `path` is where it stands in its file.
+
+    `beside` are the keys that stand in the same table and are not the model's, for messages.
 
     Keys are kebab-case in files: they find a field of that alias, else the field of that name in snake_case. Arrays
     validate for tuples and sets, and strings for enums, also where a model is strict and says nothing of it.
@@ -23,16 +27,12 @@ def read_params(model: type[Params], table: Mapping[str, Any], path: Path) -> Pa
     plain = _with_field_names(model, thaw(table))
     try:
         return model.model_validate(plain)
-    except ValidationError as error:
+    except ValidationError:
         try:
             return model.model_validate_json(json.dumps(plain))
-        except ValidationError:
-            return [_in_file_words(model, problem, len(path)) for problem in problems_of(error, model, path)]
-
-
-def toml_table(table: Mapping[str, Any]) -> str:
-    """An inline table; `true` for an empty one, as `allow` takes it."""
-    return toml_value(table) if table else "true"
+        except ValidationError as error:  # in JSON's terms, which are those of files: names, not instances of classes
+            found = problems_of(error, model, path, beside=beside)
+            return [_in_file_words(model, problem, len(path)) for problem in found]
 
 
 def toml_value(value: Any) -> str:

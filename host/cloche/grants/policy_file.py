@@ -55,13 +55,10 @@ def parse_policy(data: bytes, file: str = POLICY_FILE) -> Policy:
     else:
         problems = _cross_problems(table)
     covered = {problem.path for problem in problems}
-    for problem in tree_problems(document):
-        if problem.path not in covered:
-            text = " has a value that cannot be used" if _is_secret(problem.path) else problem.text
-            problems.append(Problem(problem.kind, problem.path, text))
+    problems += [problem for problem in tree_problems(document, hidden=True) if problem.path not in covered]
     if problems or table is None:
         refuse(file, "policy", problems)
-    return _to_value(table, file)
+    return _to_value(table, file, _tables_of(document))
 
 
 def check_pattern(text: str) -> str:
@@ -193,18 +190,21 @@ def _is_secret(path: Path) -> bool:
 def _cross_problems(table: _PolicyTable) -> list[Problem]:
     problems: list[Problem] = []
     key_owners: dict[str, str] = {}
-    space_owners: dict[str, str] = {}
+    spaces: dict[str, dict[str, str]] = {}  # by the part before the slash: each namespace and its owner
     for name, publisher in table.publishers.items():
         for index, key in enumerate(publisher.keys):
             if (owner := key_owners.setdefault(key, name)) != name:
                 path: Path = ("publishers", name, "keys", index)
                 problems.append(wrong_value(path, key, f"a key of its own; {owner} has the same"))
         for index, space in enumerate(publisher.namespaces):
-            for other, owner in space_owners.items():
-                if owner != name and _overlap(other, space):
-                    path = ("publishers", name, "namespaces", index)
-                    problems.append(wrong_value(path, space, f"ids that are nobody else's; {owner} has {other!r}"))
-            space_owners.setdefault(space, name)
+            beside = spaces.setdefault(space.partition("/")[0], {})
+            shared = beside if space.endswith("/*") else (space, f"{space.partition('/')[0]}/*")
+            other = next((item for item in shared if beside.get(item, name) != name), None)
+            if other is not None:
+                path = ("publishers", name, "namespaces", index)
+                expected = f"ids that are nobody else's; {beside[other]} has {other!r}"
+                problems.append(wrong_value(path, space, expected))
+            beside.setdefault(space, name)
     for pattern, plugin in table.plugins.items():
         for key, secret in plugin.secrets.items():
             if len(secret.refs()) != 1:
@@ -216,13 +216,18 @@ def _cross_problems(table: _PolicyTable) -> list[Problem]:
     return problems
 
 
-def _overlap(one: str, other: str) -> bool:
-    """Do two namespaces share an id?"""
-    wild = one.endswith("/*") or other.endswith("/*")
-    return one == other or (wild and one.partition("/")[0] == other.partition("/")[0])
+def _tables_of(document: Mapping[str, Any]) -> frozenset[str]:
+    """The tables of the file that a remedy may name: `trust`, `trust.digests`, `plugins."PATTERN"`."""
+    found = {f'plugins."{pattern}"' for pattern in document.get("plugins", {})}
+    trust = document.get("trust")
+    if trust is not None and "digests" in trust:
+        found.add("trust.digests")
+    if trust is not None and trust.keys() != {"digests"}:  # else [trust.digests] may stand alone
+        found.add("trust")
+    return frozenset(found)
 
 
-def _to_value(table: _PolicyTable, file: str) -> Policy:
+def _to_value(table: _PolicyTable, file: str, tables: frozenset[str]) -> Policy:
     lockdown = table.defaults.require_lockdown
     return Policy(
         tier=Tier(table.defaults.tier),
@@ -241,6 +246,7 @@ def _to_value(table: _PolicyTable, file: str) -> Policy:
         ),
         plugins=_read_only({pattern: _plugin(pattern, item) for pattern, item in table.plugins.items()}),
         file=file,
+        tables=tables,
     )
 
 

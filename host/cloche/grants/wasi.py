@@ -1,7 +1,7 @@
 """Grant schemas of the WASI interfaces that the engine itself provides.
 
-Clocks, randomness and captured stdio are default grants, which a policy can deny. Directories are the operator's
-mounts, by name. Sockets cannot be granted in this version.
+Clocks, waiting, randomness and captured stdio are default grants, which a policy can deny. Directories are mounts that
+the operator binds, by name. Sockets cannot be granted in this version.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from cloche.manifest.schema import MAX_ENTRIES, MountName
 from cloche.version import WASI_VERSION
 
 FILESYSTEM_ID = "wasi:filesystem"
+POLL_ID = "wasi:io/poll"
+"""Denied, plugins that can sleep in the host's thread are not loaded into the trusted tier (H1)."""
 
 
 def _as_tuple(value: object) -> object:
@@ -86,6 +88,16 @@ CLOCKS = GrantSchema(
     intersect=_intersect_nothing,
     default=True,
 )
+POLL = GrantSchema(
+    id=POLL_ID,
+    version=WASI_VERSION,
+    summary="Sleep and wait, which nothing interrupts in the trusted tier; denied, plugins that could are not loaded",
+    interfaces=_ids("io", "poll"),
+    request=NoParams,
+    allowance=NoParams,
+    intersect=_intersect_nothing,
+    default=True,
+)
 RANDOM = GrantSchema(
     id="wasi:random",
     version=WASI_VERSION,
@@ -146,5 +158,5 @@ SOCKETS = GrantSchema(
     intersect=_intersect_sockets,
 )
 
-WASI_SCHEMAS: tuple[GrantSchema, ...] = (CLOCKS, RANDOM, CLI, FILESYSTEM, SOCKETS)
+WASI_SCHEMAS: tuple[GrantSchema, ...] = (CLOCKS, POLL, RANDOM, CLI, FILESYSTEM, SOCKETS)
 """Everything that the engine provides; `app.py` adds the schemas of the capability packages."""

@@ -68,9 +68,13 @@ def nesting(document: dict[str, Any]) -> int:
     return depth
 
 
-def tree_problems(document: dict[str, Any]) -> list[Problem]:
-    """Values that no schema of ours accepts anywhere: dates, numbers beyond 64 bits, NaN, invisible characters."""
-    return [problem for path, value in _walk(document, ()) if (problem := _leaf_problem(path, value)) is not None]
+def tree_problems(document: dict[str, Any], *, hidden: bool = False) -> list[Problem]:
+    """Values that no schema of ours accepts anywhere: dates, numbers beyond 64 bits, NaN, invisible characters.
+
+    `hidden` keeps the values themselves out of the messages: where a secret may stand, it may stand under a wrong name.
+    """
+    found = (_leaf_problem(path, value, hidden) for path, value in _walk(document, ()))
+    return [problem for problem in found if problem is not None]
 
 
 _TOO_DEEP = Problem("syntax", (), f"tables and arrays are nested more than {MAX_DEPTH} deep")
@@ -87,22 +91,28 @@ def _walk(value: Any, path: Path) -> Iterator[tuple[Path, Any]]:
         yield path, value
 
 
-def _leaf_problem(path: Path, value: Any) -> Problem | None:
+def _leaf_problem(path: Path, value: Any, hidden: bool) -> Problem | None:
     for part in path:
         if isinstance(part, str) and (len(part) > MAX_KEY_CHARACTERS or _has_controls(part)):
             return Problem("value", path, ": a key is too long or has control characters")
+    expected = _expected(value)
+    return None if expected is None else wrong_value(path, value, expected, hidden=hidden)
+
+
+def _expected(value: Any) -> str | None:
+    """What should stand in place of a value that nothing accepts."""
     if isinstance(value, datetime.date | datetime.time):
-        return wrong_value(path, str(value), "text, a number, true or false; dates are not used here")
+        return "text, a number, true or false; dates are not used here"
     if isinstance(value, float) and not math.isfinite(value):
-        return wrong_value(path, value, "a finite number")
+        return "a finite number"
     if type(value) is int and not -(1 << 63) <= value < 1 << 63:
-        return wrong_value(path, value, "a number of at most 64 bits")
+        return "a number of at most 64 bits"
     if isinstance(value, str):
         if len(value) > MAX_STRING_CHARACTERS:
-            return wrong_value(path, value, f"at most {MAX_STRING_CHARACTERS} characters")
+            return f"at most {MAX_STRING_CHARACTERS} characters"
         # Terminal escapes and bidirectional overrides would let a manifest forge what `inspect` shows.
         if _has_controls(value):
-            return wrong_value(path, value, "text without control or direction-changing characters")
+            return "text without control or direction-changing characters"
     return None
 
 

@@ -13,8 +13,8 @@ from typing import Any, Literal, NoReturn, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-from cloche import quantities
 from cloche.errors import ManifestError
+from cloche.text import show as show_plain
 
 Path = tuple[str | int, ...]
 Family = Literal["manifest", "policy"]
@@ -111,7 +111,7 @@ def show(value: object) -> str:
         return "a table"
     if isinstance(value, list | tuple):
         return f"an array of {len(value)}"
-    return quantities.show(value)
+    return show_plain(value)
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
@@ -155,10 +155,12 @@ def problems_of(
     model: type[BaseModel],
     prefix: Path = (),
     hidden: Callable[[Path], bool] = lambda _: False,
+    beside: Iterable[str] = (),
 ) -> list[Problem]:
     """What pydantic found, in our words. `prefix` is where the validated table stands in the document.
 
-    The message of a `ValueError` that a validator raises is taken as what was expected.
+    `beside` are the keys that the same table may have beside the model's, for the search for the nearest. The message
+    of a `ValueError` that a validator raises is taken as what was expected.
     """
     problems: list[Problem] = []
     for item in error.errors(include_url=False):
@@ -168,7 +170,8 @@ def problems_of(
         path = (*prefix, *(loc[:-1] if is_key else loc))
         if kind == "extra_forbidden":
             # Looking for the nearest name costs time, which only the problems that are shown are worth.
-            problems.append(unknown_key(path, _keys_at(model, loc[:-1]) if len(problems) < MAX_PROBLEMS_SHOWN else ()))
+            known = [*_keys_at(model, loc[:-1]), *(beside if len(loc) == 1 else ())]
+            problems.append(unknown_key(path, known if len(problems) < MAX_PROBLEMS_SHOWN else ()))
         elif kind == "missing":
             problems.append(missing_key(path))
         elif is_key:
@@ -194,6 +197,8 @@ def refuse(file: str, family: Family, problems: Sequence[Problem], *, plugin: st
 def _expected(kind: str, context: dict[str, Any]) -> str:
     if kind in _EXPECTED:
         return _EXPECTED[kind]
+    if kind == "string_pattern_mismatch":
+        return f"text that matches {context.get('pattern')}"
     bounds = _BOUNDS.get(kind)
     if bounds is not None:
         words, key, unit = bounds

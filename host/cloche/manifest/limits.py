@@ -10,6 +10,7 @@ from types import MappingProxyType
 from cloche import quantities
 from cloche.model import BOUNDS
 from cloche.quantities import QuantityError
+from cloche.text import show
 
 
 class LimitKind(StrEnum):
@@ -80,8 +81,8 @@ _FORMS: Mapping[LimitKind, str] = {
 def limit_expectation(key: str) -> str:
     """What the limit `key` accepts, in words: range, unit and forms."""
     limit = LIMIT_KEYS[key]
-    bound, show = BOUNDS[limit.name], _FORMAT[limit.kind]
-    return f"from {show(bound.least)} to {show(bound.most)} ({bound.unit}), written as {_FORMS[limit.kind]}"
+    bound, written = BOUNDS[limit.name], _FORMAT[limit.kind]
+    return f"from {written(bound.least)} to {written(bound.most)} ({bound.unit}), written as {_FORMS[limit.kind]}"
 
 
 def parse_limit(key: str, value: object, *, unit_required: bool) -> int:
@@ -97,7 +98,7 @@ def parse_limit(key: str, value: object, *, unit_required: bool) -> int:
     except QuantityError:
         number = -1
     if not bound.least <= number <= bound.most:
-        raise QuantityError(f"limit {key} = {quantities.show(value)}: expected a value {limit_expectation(key)}")
+        raise QuantityError(f"limit {key} = {show(value)}: expected a value {limit_expectation(key)}")
     return number
 
 
@@ -106,7 +107,7 @@ def format_limit(name: str, number: int) -> str:
     return _FORMAT[LIMIT_KEYS[KEY_OF_LIMIT[name]].kind](number)
 
 
-def limit_toml(name: str, number: int) -> str:
-    """The same as a TOML value that a manifest or policy accepts: text with a unit in quotes, or a plain number."""
+def limit_value(name: str, number: int) -> str | int:
+    """The same as a value that a manifest or policy accepts: text with a unit, or a plain number."""
     text = format_limit(name, number)
-    return f'"{text}"' if text[-1].isalpha() else text
+    return text if text[-1].isalpha() else number

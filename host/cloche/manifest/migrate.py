@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from cloche.manifest.explain import Path, Problem, show, unknown_key, wrong_value
+from cloche.manifest.explain import MAX_PROBLEMS_SHOWN, Path, Problem, show, unknown_key, wrong_value
 from cloche.manifest.schema import CAPABILITY_ID, FORMAT_VERSION
 
 _PERMISSIONS: Mapping[str, str] = MappingProxyType(
@@ -72,7 +72,9 @@ def _from_0_to_1(migration: Migration) -> None:
         if key == "format-version":
             continue
         if key not in _KEYS_OF_0:
-            migration.problems.append(unknown_key((key,), _KEYS_OF_0))
+            # Looking for the nearest name costs time, which only the problems that are shown are worth.
+            known = _KEYS_OF_0 if len(migration.problems) < MAX_PROBLEMS_SHOWN else ()
+            migration.problems.append(unknown_key((key,), known))
             continue
         _KEYS_OF_0[key](migration, new, key, value)
     if "name" not in new and isinstance(new.get("id"), str):
@@ -93,11 +95,16 @@ def _move(*path: str) -> _Carry:
 
 def _move_memory(migration: Migration, new: dict[str, Any], key: str, value: Any) -> None:
     # Anything but a plain number travels on as it is: the schema refuses it and names the old key.
-    _put(migration, new, key, ("limits", "memory"), f"{value}MiB" if type(value) is int else value)
+    _put(migration, new, key, ("limits", "memory"), _with_unit(value, "MiB"))
 
 
 def _move_timeout(migration: Migration, new: dict[str, Any], key: str, value: Any) -> None:
-    _put(migration, new, key, ("limits", "deadline"), f"{value}ms" if type(value) is int else value)
+    _put(migration, new, key, ("limits", "deadline"), _with_unit(value, "ms"))
+
+
+def _with_unit(value: Any, unit: str) -> Any:
+    # Numbers of thousands of digits cannot be written out; the schema refuses them as they are.
+    return f"{value}{unit}" if type(value) is int and value.bit_length() < 64 else value
 
 
 def _move_author(migration: Migration, new: dict[str, Any], key: str, value: Any) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from pydantic import ValidationError
@@ -45,12 +45,12 @@ def parse_manifest(data: bytes, file: str = MANIFEST_FILE) -> Manifest:
 
 
 def unmet_requirements(
-    manifest: Manifest, host_version: str, os: str, arch: str, *, gpu: bool | None = None
+    manifest: Manifest, host_version: str, os: str, arch: str, *, lacks_gpu: Callable[[], str]
 ) -> tuple[str, ...]:
     """What of `[requires]` this system does not meet, one text each; empty when it meets everything.
 
-    `os` and `arch` as Python's `sys.platform` and `platform.machine()` or as the manifest spells them; `gpu` is None
-    where nobody has looked yet, and is then not checked.
+    `os` and `arch` as Python's `sys.platform` and `platform.machine()` or as the manifest spells them. `lacks_gpu` says
+    why no GPU can be used, with an empty text where one can; it is asked only for a plugin that requires one.
     """
     wanted = manifest.requires
     system, machine = _OS_NAMES.get(os, os), _ARCH_NAMES.get(arch.lower(), arch.lower())
@@ -62,8 +62,8 @@ def unmet_requirements(
         unmet.append(f"os = {list(wanted.os)}, this is {system}")
     if wanted.arch and machine not in wanted.arch:
         unmet.append(f"arch = {list(wanted.arch)}, this is {machine}")
-    if wanted.gpu and gpu is False:
-        unmet.append("gpu = true, no usable GPU was found")
+    if wanted.gpu and (reason := lacks_gpu()):
+        unmet.append(f"gpu = true, and no usable GPU was found ({reason})")
     return tuple(unmet)
 
 

@@ -10,7 +10,8 @@ import pytest
 
 from cloche.cli.session import Request, Transcript, log_sink
 from cloche.config import Settings
-from cloche.errors import LimitError
+from cloche.errors import LimitError, UsageError
+from cloche.grants.policy import Mount, MountMode
 from cloche.observe.events import Event, EventKind
 
 
@@ -118,3 +119,25 @@ def test_limits_that_cannot_be_read(given: dict[str, Any]) -> None:
     with pytest.raises(LimitError, match="--") as caught:
         Request("x", **given).limits()
     assert caught.value.code == "limit.range"
+
+
+def test_mounts_are_read_with_their_modes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A directory by any path, for reading unless `:rw` follows it."""
+    (tmp_path / "a:b").mkdir()
+    monkeypatch.chdir(tmp_path)
+    bound = Request("x", mounts=("in=a:b", f"out={tmp_path / 'a:b'}:rw", "up=a:b/..:ro")).bound()
+    assert bound == {
+        "in": Mount(str(tmp_path / "a:b"), MountMode.READ_ONLY),
+        "out": Mount(str(tmp_path / "a:b"), MountMode.READ_WRITE),
+        "up": Mount(str(tmp_path), MountMode.READ_ONLY),
+    }
+
+
+@pytest.mark.parametrize(
+    "text", ["", "in", "in=", "=/", "In=/", "in=/no/such/place", "in=/etc/passwd", "in=a\0b", "../x=/"]
+)
+def test_mounts_that_cannot_be_bound(text: str) -> None:
+    """A wrong name, or what is no directory, is a wrong use of the option."""
+    with pytest.raises(UsageError, match="--mount") as caught:
+        Request("x", mounts=(text,)).bound()
+    assert caught.value.code == "usage.argument"

@@ -5,12 +5,22 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from cloche.config import VARIABLES, Settings, default_home, ensure_private_directory, home_error
-from cloche.errors import RegistryError, UsageError
+from cloche.app import Host
+from cloche.config import (
+    VARIABLES,
+    Settings,
+    default_home,
+    ensure_private_directory,
+    home_error,
+    operator_policy,
+    read_policy,
+)
+from cloche.errors import ManifestError, RegistryError, UsageError
 
 
 def test_defaults_need_no_environment() -> None:
@@ -77,6 +87,54 @@ def test_the_policy_of_the_home_is_found(tmp_path: Path) -> None:
     assert settings.policy_file() is None
     (tmp_path / "policy.toml").write_text("format-version = 1\n")
     assert settings.policy_file() == tmp_path / "policy.toml"
+
+
+def _dangling(own: Path) -> None:
+    own.symlink_to(own.parent / "gone.toml")
+
+
+def _circle(own: Path) -> None:
+    own.symlink_to(own)
+
+
+@pytest.mark.parametrize("plant", [_dangling, _circle, Path.mkdir])
+def test_a_policy_of_the_home_that_is_no_file_is_not_ignored(tmp_path: Path, plant: Callable[[Path], object]) -> None:
+    """A link that leads nowhere, or a directory, is a policy that cannot be read, and not the lack of one."""
+    plant(tmp_path / "policy.toml")
+    settings = Settings(tmp_path)
+    for read in (lambda: operator_policy(settings), lambda: Host(home=tmp_path, settings=settings)):
+        with pytest.raises(ManifestError) as caught:
+            read()
+        assert caught.value.code == "policy.missing"
+        assert str(tmp_path / "policy.toml") in str(caught.value)
+
+
+def test_without_a_policy_messages_name_the_file_that_would_be_read(tmp_path: Path) -> None:
+    """Nothing is allowed, and an operator is told where to write."""
+    policy = operator_policy(Settings(tmp_path))
+    assert (policy.file, policy.plugins) == (str(tmp_path / "policy.toml"), {})
+
+
+@pytest.mark.parametrize("path", ["a\0b", "/nowhere/policy.toml", "/"])
+def test_a_policy_that_cannot_be_read_has_one_code(tmp_path: Path, path: str) -> None:
+    """Whatever keeps the file from being read, and whoever reads it."""
+    for read in (lambda: read_policy(Path(path)), lambda: Host(home=tmp_path, policy=path)):
+        with pytest.raises(ManifestError) as caught:
+            read()
+        assert (caught.value.code, "\0" in str(caught.value)) == ("policy.missing", False)
+
+
+def test_an_endless_policy_is_too_long() -> None:
+    """No more is read than a policy may have."""
+    with pytest.raises(ManifestError, match="at most") as caught:
+        read_policy(Path("/dev/zero"))
+    assert caught.value.code == "policy.syntax"
+
+
+def test_a_home_that_is_no_path_is_refused() -> None:
+    """A NUL is an error of ours, too."""
+    with pytest.raises(RegistryError, match="CLOCHE_HOME"):
+        Host(home="a\0b")
 
 
 def test_a_named_policy_is_used_even_when_missing(tmp_path: Path) -> None:

@@ -13,13 +13,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import Field
 
-from cloche.errors import CapabilityError
+from cloche.errors import CapabilityError, UsageError
 from cloche.grants.decide import GrantSet, decide
 from cloche.grants.explain import to_json, to_lines
+from cloche.grants.layer import layer_policy
 from cloche.grants.limits import LimitSource
 from cloche.grants.policy import Mount, MountMode, Policy
 from cloche.grants.policy_file import parse_policy
 from cloche.grants.schema import GrantSchema, NoParams, Params, Verdict
+from cloche.grants.trust import TierDecision, TrustForm, weigh_tier
 from cloche.grants.wasi import WASI_SCHEMAS, FilesystemGrant
 from cloche.manifest.bare import bare_manifest
 from cloche.manifest.explain import DocumentError
@@ -72,7 +74,8 @@ DRAFT = GrantSchema(
     lambda *_: Verdict(NoParams(), ""),
 )
 SCHEMAS = {schema.id: schema for schema in (*WASI_SCHEMAS, STORE, DRAFT)}
-DEFAULTS = {"wasi:clocks", "wasi:random", "wasi:cli"}
+DEFAULTS = {"wasi:clocks", "wasi:io/poll", "wasi:random", "wasi:cli"}
+TIER = TierDecision(Tier.TRUSTED, TrustForm.CODE, "a test says so")
 
 
 def decided(manifest: str = "", policy: str = "", **more: Any) -> GrantSet:
@@ -379,6 +382,61 @@ def test_each_limit_says_where_it_comes_from() -> None:
     assert found["fuel"].remedy == ()
 
 
+@pytest.mark.parametrize(
+    ("policy", "wish", "value", "source"),
+    [
+        ("", None, 7, LimitSource.MANIFEST),
+        ("", 10**10, 10**10, LimitSource.COMMAND_LINE),
+        ("", 10**12, 10**12, LimitSource.COMMAND_LINE),
+        ("", 3, 3, LimitSource.COMMAND_LINE),
+        ("[defaults]\nlimits.fuel = 100\n", 100, 100, LimitSource.COMMAND_LINE),
+    ],
+)
+def test_the_command_lines_limit_stands_in_place_of_the_manifests(
+    policy: str, wish: int | None, value: int, source: LimitSource
+) -> None:
+    """It may pass the author's number and the built-in default, which are no ceilings of the operator's."""
+    manifest = parse_manifest((HEAD + "limits.fuel = 7\n").encode())
+    before = parse_policy(f"format-version = 1\n{policy}".encode())
+    layered = before if wish is None else layer_policy(before, manifest.id, limits={"fuel": wish})
+    grants = decide(manifest, layered, Tier.TRUSTED, SCHEMAS)
+    found = next(item for item in grants.limit_grants if item.key == "fuel")
+    assert (found.value, found.source, grants.limits.fuel, found.remedy) == (value, source, value, ())
+    assert ("the command line" in found.reason) is (wish is not None)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("acme:stroe", "--allow acme:stroe: no capability of this name is installed; did you mean acme:store?"),
+        ("zzz:zzz", "--allow zzz:zzz: no capability of this name is installed"),
+        ("acme:store={ name = [] }", "--allow acme:store: name: unknown key; did you mean names?"),
+        ("acme:store={ max-read-bytes = -1 }", "--allow acme:store: max-read-bytes = -1: expected at least 0"),
+        ('wasi:filesystem={ read = ["in"] }', "bind directories with --mount NAME=PATH"),
+    ],
+)
+def test_a_wrong_option_is_not_blamed_on_the_policy(text: str, words: str) -> None:
+    """What `--allow` says wrongly is a wrong use of the command line, and names the option."""
+    manifest = parse_manifest((HEAD + STORE_ASKED).encode())
+    with pytest.raises(UsageError) as caught:
+        decide(manifest, layer_policy(Policy.empty(), manifest.id, allow=[text]), Tier.TRUSTED, SCHEMAS)
+    assert caught.value.code == "usage.argument"
+    assert words in str(caught.value)
+    assert "policy.toml" not in str(caught.value)
+
+
+def test_what_the_command_line_gives_is_said_to_come_from_there() -> None:
+    """Options show as such, and do not count as entries of the file."""
+    manifest = parse_manifest((HEAD + STORE_ASKED + '[capabilities."wasi:draft"]\n').encode())
+    allow = ['acme:store={ names = ["a"], max-read-bytes = 1 }', "wasi:filesystem"]
+    grants = decide(manifest, layer_policy(Policy.empty(), manifest.id, allow=allow), Tier.TRUSTED, SCHEMAS)
+    store = grants.decision("acme:store")
+    assert store is not None
+    assert store.reason == "allowed by the command line: names a"
+    assert grants.notes == ("the command line allows wasi:filesystem, which the manifest does not ask for",)
+    assert to_json(grants, TIER)["remedy"]["append"][:2] == ["format-version = 1", '[plugins."acme/hello"]']
+
+
 def test_the_operators_config_wins() -> None:
     """The author's values are defaults; secrets come from the policy alone."""
     grants = decided(
@@ -386,7 +444,7 @@ def test_the_operators_config_wins() -> None:
         '[plugins."*"]\nconfig = { b = "operator" }\nsecrets.s = { value = "hunter2" }\n',
     )
     assert grants.config == {"a": "author", "b": "operator"}
-    assert "hunter2" not in repr(grants) + repr(to_json(grants)) + "\n".join(to_lines(grants))
+    assert "hunter2" not in repr(grants) + repr(to_json(grants, TIER)) + "\n".join(to_lines(grants, TIER))
 
 
 def test_what_is_required_and_refused_says_what_would_help() -> None:
@@ -477,6 +535,9 @@ def test_an_allowance_that_nobody_asked_for_is_noted() -> None:
 GOLDEN = """\
 acme/hello (trusted, instances per-call)
 
+tier
+  trusted: a test says so
+
 capabilities
   acme:store  granted (asked): allowed by [plugins."acme/hello"] of the policy: names a
     to change this, write in policy.toml:
@@ -487,6 +548,7 @@ capabilities
       [plugins."acme/hello"]
       mounts.in = { path = "/path/to/in", mode = "ro" }
   wasi:clocks  granted (default): a default grant
+  wasi:io/poll  granted (default): a default grant
   wasi:random  not granted (default): denied by [plugins."*"] of the policy
     to change this, write in policy.toml:
       [plugins."*"]
@@ -518,7 +580,14 @@ config
 
 secrets
   pin = value (hidden)
-  token = env ACME_TOKEN"""
+  token = env ACME_TOKEN
+
+to change all of this, merge into [plugins."acme/hello"] of policy.toml, which is there already:
+  allow."acme:store" = { names = ["a", "b"], max-read-bytes = 100 }
+  mounts.in = { path = "/path/to/in", mode = "ro" }
+  limits.memory = "1GiB"
+and merge into [plugins."*"] of policy.toml, which is there already:
+  deny = []"""
 
 
 def test_the_explanation_reads_like_this() -> None:
@@ -531,8 +600,133 @@ def test_the_explanation_reads_like_this() -> None:
         + ALLOW_A
         + 'secrets = { pin = { value = "hunter2" }, token = { env = "ACME_TOKEN" } }\n',
     )
-    assert "\n".join(to_lines(grants)) == GOLDEN
-    values = json.loads(json.dumps(to_json(grants)))
+    assert "\n".join(to_lines(grants, TIER)) == GOLDEN
+    values = json.loads(json.dumps(to_json(grants, TIER)))
     assert values["capabilities"][0]["params"] == {"names": ["a"], "max_read_bytes": 10, "access": "look"}
     assert values["secrets"] == {"pin": {"value": "(hidden)"}, "token": {"env": "ACME_TOKEN"}}
+    assert values["remedy"]["within"]['plugins."*"'] == ["deny = []"]
+    assert values["trust"] == {"form": "code", "reason": "a test says so", "refused": None, "advice": "", "remedy": []}
     assert values["limits"][1]["remedy"] == ['[plugins."acme/hello"]', 'limits.memory = "1GiB"']
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("wasi:clock", "wasi:clocks"),
+        ("wasi:clocks/wall-clock", "wasi:clocks"),
+        ("wasi:clocks/monotonic-clock", "wasi:clocks"),
+        ("wasi:cli/environment", "wasi:cli"),
+        ("acme:stores", "acme:store"),
+        ("acme:store/s", "acme:store"),
+        ("wasi:io/pol", "wasi:io/poll"),
+        ("zzz:zzz", "known here: acme:store"),
+    ],
+)
+def test_a_denial_of_nothing_is_an_error(name: str, meant: str) -> None:
+    """A misspelt denial would deny nothing: it is named with its entry, and with the capability that was meant."""
+    for pattern in ("*", "acme/*", "acme/hello"):
+        with pytest.raises(DocumentError) as caught:
+            decided(policy=f'[plugins."{pattern}"]\ndeny = ["wasi:random", "{name}"]\n')
+        assert caught.value.code == "policy.value"
+        assert str(caught.value).startswith(f'policy.toml: plugins."{pattern}".deny names {name}, ')
+        assert meant in str(caught.value)
+    decided(policy=f'[plugins."acme/other"]\ndeny = ["{name}"]\n')
+
+
+def test_every_denial_of_nothing_is_named() -> None:
+    """All entries that concern the plugin at once."""
+    with pytest.raises(DocumentError) as caught:
+        decided(policy='[plugins."*"]\ndeny = ["a:b", "wasi:cli"]\n[plugins."acme/hello"]\ndeny = ["c:d"]\n')
+    assert len(caught.value.problems) == 2
+
+
+def test_denied_waiting_has_an_answer_of_its_own() -> None:
+    """Who denies `wasi:io/poll` sees it in the explanation, with the entry and what would change it."""
+    assert "wasi:io/poll@0.2.9" in decided().interfaces
+    grants = decided(policy='[plugins."acme/*"]\ndeny = ["wasi:io/poll", "wasi:cli"]\n')
+    decision = grants.decision("wasi:io/poll")
+    assert decision is not None
+    assert (decision.granted, decision.reason) == (False, 'denied by [plugins."acme/*"] of the policy')
+    assert decision.remedy == ('[plugins."acme/*"]', 'deny = ["wasi:cli"]')
+
+
+SEVERAL = (
+    STORE_ASKED
+    + "required = true\n"
+    + '[capabilities."wasi:filesystem"]\nrequired = true\nread = ["in", "out"]\nwrite = ["out"]\n'
+    + '[capabilities."wasi:draft"]\nrequired = true\n[capabilities."wasi:clocks"]\nrequired = true\n'
+    + '[limits]\nmemory = "1GiB"\nhandles = 2000\n'
+)
+DENIALS = '[plugins."*"]\ndeny = ["wasi:clocks", "wasi:random", "acme:store", "wasi:cli"]\n'
+DIGEST = Digest("cd" * 32)
+
+
+def pasted(text: str, remedy: dict[str, Any]) -> str:
+    """A policy's text with a remedy as an operator pastes it: the end is appended, tables get their lines in place."""
+    lines = text.splitlines()
+    for table, added in remedy["within"].items():
+        start = lines.index(f"[{table}]") + 1
+        end = next((at for at in range(start, len(lines)) if lines[at].startswith("[")), len(lines))
+        keys = {line.partition(" = ")[0] for line in added}
+        lines[start:end] = [*(line for line in lines[start:end] if line.partition(" = ")[0] not in keys), *added]
+    return "\n".join([*lines, *remedy["append"]]) + "\n"
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        None,
+        "format-version = 1\n",
+        "format-version = 1\n" + DENIALS,
+        "format-version = 1\n" + DENIALS + ALLOW_A,
+        f'format-version = 1\n[trust.digests]\n"sha256:{"00" * 32}" = "trusted"\n[plugins."acme/hello"]\n'
+        + 'deny = ["wasi:clocks", "acme:store"]\ntier = "untrusted"\n' + DENIALS,
+    ],
+    ids=range(5),
+)  # fmt: skip
+def test_all_that_is_offered_can_be_pasted_at_once(policy: str | None) -> None:
+    """Several refusals, one block: with it in the policy everything is granted, and nothing more is offered."""
+    manifest = parse_manifest((HEAD + SEVERAL).encode())
+    before = Policy.empty() if policy is None else parse_policy(policy.encode())
+    tier = weigh_tier(before, DIGEST, plugin=manifest.id)
+    grants = decide(manifest, before, Tier.TRUSTED, SCHEMAS)
+    assert (tier.tier, len([item for item in grants.decisions if item.required and not item.granted]) > 1) == (
+        Tier.UNTRUSTED,
+        True,
+    )
+    after = parse_policy(pasted(policy or "", to_json(grants, tier)["remedy"]).encode())
+    assert weigh_tier(after, DIGEST, plugin=manifest.id).tier is Tier.TRUSTED
+    better = decide(manifest, after, Tier.TRUSTED, SCHEMAS)
+    assert all(item.granted for item in better.decisions)
+    assert (better.limits.memory_bytes, better.limits.handles) == (1 << 30, 2000)
+    assert not any(to_json(better, weigh_tier(after, DIGEST, plugin=manifest.id))["remedy"].values())
+
+
+def test_what_is_missing_is_said_all_at_once() -> None:
+    """Everything that is required in vain becomes one piece of policy, whole where there is none yet."""
+    manifest = parse_manifest((HEAD + SEVERAL).encode())
+    missing = decide(manifest, Policy.empty(), Tier.TRUSTED, SCHEMAS).missing()
+    assert missing.within == {}
+    after = decide(manifest, parse_policy("\n".join(missing.append).encode()), Tier.TRUSTED, SCHEMAS)
+    assert not [item.capability for item in after.decisions if item.required and not item.granted]
+    assert (after.missing().append, after.missing().lines("to grant it,")) == ((), [])
+
+
+def test_the_explanation_shows_the_tier_that_a_load_would_have() -> None:
+    """A plugin that nobody vouches for, or that the policy holds back, is not called trusted, and the rest is shown."""
+    for policy, words in (
+        ("", "untrusted: nobody vouches for it, and this system has no worker"),
+        ('[plugins."*"]\ntier = "untrusted"\n', "untrusted: nobody vouches for it"),
+        (f'[trust.digests]\n"sha256:{DIGEST}" = "trusted"\n', "trusted: policy.toml trusts sha256:"),
+        (
+            f'[trust.digests]\n"sha256:{DIGEST}" = "trusted"\n[plugins."*"]\ntier = "untrusted"\n',
+            'untrusted: policy.toml says [plugins."*"] tier = "untrusted"',
+        ),
+    ):
+        grants = decided(policy=policy)
+        tier = weigh_tier(grants.policy, DIGEST, plugin=grants.plugin)
+        text = "\n".join(to_lines(grants, tier))
+        assert f"tier\n  {words}" in text
+        assert text.startswith(f"acme/hello ({tier.tier}, ")
+        assert "wasi:clocks  granted" in text
+        assert ("not loaded (trust.untrusted-unavailable)" in text) is (tier.tier is Tier.UNTRUSTED)

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import sys
 import traceback
+from types import FrameType
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cloche.errors import LimitError, ManifestError, UsageError
+from cloche.grants import policy_file
 from cloche.grants.layer import layer_policy
-from cloche.grants.policy import Mount, MountMode, Policy, SecretRef, SecretSource
+from cloche.grants.policy import COMMAND_LINE, Mount, MountMode, Policy, SecretRef, SecretSource
 from cloche.grants.policy_file import parse_policy
 from cloche.manifest.explain import DocumentError
 from cloche.model import Digest, Tier
@@ -184,6 +188,35 @@ def test_a_name_belongs_to_one_publisher(first: str, second: str, refused: bool)
         assert list(parse(text).publishers) == ["one", "two"]
 
 
+def test_many_namespaces_cost_work_in_proportion() -> None:
+    """Twice as many publishers and namespaces take about twice as many steps, not four times."""
+
+    def steps(publishers: int) -> int:
+        text = HEAD + "".join(
+            f'[publishers.p{number}]\nkeys = ["ed25519:{base64.b64encode(number.to_bytes(32, "big")).decode()}"]\n'
+            f"namespaces = [{', '.join(f'{chr(34)}a{number}-{index}/x{chr(34)}' for index in range(20))}]\n"
+            for number in range(publishers)
+        )
+        count = 0
+
+        def counted(frame: FrameType, event: str, argument: object) -> Any:
+            nonlocal count
+            if frame.f_code.co_filename != policy_file.__file__:
+                return None
+            count += event == "line"
+            return counted
+
+        before = sys.gettrace()
+        sys.settrace(counted)
+        try:
+            parse(text)
+        finally:
+            sys.settrace(before)
+        return count
+
+    assert steps(100) < 3 * steps(50)
+
+
 @pytest.mark.parametrize(
     "secret",
     [
@@ -196,6 +229,12 @@ def test_a_name_belongs_to_one_publisher(first: str, second: str, refused: bool)
         'secrets.t = { value = "hunter2", env = "X" }',
         'secrets.t = { value = "hunter2\\u0000" }',
         'secret.t = "hunter2\\u0000"',
+        'secrts.t = { value = "hunter2\\u0007" }',
+        'token = { value = "hunter2\\u0007" }',
+        'mounts.token = { value = "hunter2\\u0007" }',
+        'config.token = { value = "hunter2\\u0007" }',
+        'allow."a:b" = { token = "hunter2\\u0007" }',
+        '[tokens]\nt = "hunter2\\u0007"',
     ],
 )
 def test_no_message_shows_a_secret(secret: str) -> None:
@@ -268,7 +307,7 @@ def test_patterns_do_not_reach_further_than_they_say() -> None:
 
 
 def test_the_command_line_adds_to_one_plugin() -> None:
-    """--allow and --config win over the file for this plugin, and leave the policy and the others alone."""
+    """Options win over the file for this plugin, and leave the policy and the others alone."""
     policy = parse(LAYERED)
     layered = layer_policy(
         policy,
@@ -279,14 +318,14 @@ def test_the_command_line_adds_to_one_plugin() -> None:
         limits={"fuel": 7},
     )
     rules = layered.rules_for("acme/y")
-    assert {key: source.value for key, source in rules.allow.items() if source.pattern == "acme/y"} == {
+    assert {key: source.value for key, source in rules.allow.items() if source.pattern == COMMAND_LINE} == {
         "wasi:keyvalue": {},
         "wasi:filesystem": {"read": ("in",)},
         "a:b": {"n": 1},
         "c:d": {},
     }
     assert (rules.config["b"], rules.config["d"]) == ("1=2", "")
-    assert (rules.mounts["in"].value, rules.limits["fuel"].value) == (Mount("/in"), 7)
+    assert (rules.mounts["in"].value, rules.wishes, rules.limits["fuel"].value) == (Mount("/in"), {"fuel": 7}, 1000)
     assert "wasi:clocks" in rules.deny
     assert policy == parse(LAYERED)
     assert layered.rules_for("acme/x") == policy.rules_for("acme/x")
@@ -324,10 +363,21 @@ def test_odd_config_options_are_usage_errors(text: str) -> None:
         layer_policy(Policy.empty(), "a/b", config=[text])
 
 
-def test_limits_from_the_command_line_are_checked() -> None:
-    """A number out of range does not become a policy."""
-    with pytest.raises(LimitError):
-        layer_policy(Policy.empty(), "a/b", limits={"fuel": -1})
+@pytest.mark.parametrize(
+    ("plugin", "limits", "words"),
+    [
+        ("a/b", {"fuel": -1}, "must be an integer"),
+        ("a/b", {"fuel": 1001}, "--fuel 1_001 is more than the 1K that [defaults] of policy.toml allows"),
+        ("a/b", {"memory_bytes": 64 << 20}, 'the 32MiB that [plugins."*"] of policy.toml allows'),
+        ("acme/x", {"fuel": 2001}, 'the 2K that [plugins."acme/x"] of policy.toml allows'),
+    ],
+)
+def test_limits_from_the_command_line_are_checked(plugin: str, limits: dict[str, int], words: str) -> None:
+    """A number out of range, or above a ceiling that the policy sets, is refused and not cut."""
+    with pytest.raises(LimitError) as caught:
+        layer_policy(parse(LAYERED), plugin, limits=limits)
+    assert (caught.value.code, words in str(caught.value)) == ("limit.range", True), str(caught.value)
+    layer_policy(parse(LAYERED), plugin, limits={"fuel": 1000, "memory_bytes": 32 << 20, "handles": 1})
 
 
 @given(st.binary(max_size=200))

@@ -98,6 +98,18 @@ def test_wasi_is_asked_for_at_the_engines_own_version(version: str) -> None:
         ("wasi:keyvalue", "value_byte = 1", "did you mean value-bytes?"),
         ("wasi:keyvalue", 'bytes = "1 parsec"', '"wasi:keyvalue".bytes'),
         ("cloche:host/telemetry", 'instruments.hits = { kind = "sundial" }', "instruments.hits.kind"),
+        ("wasi:logging", 'level = "loud"', "expected 'trace', 'debug', 'info', 'warn', 'error' or 'critical'"),
+        ("cloche:host/data", 'access = "own"', "expected 'read' or 'read-write'"),
+        ("cloche:host/data", 'bytes = "1"', "bytes = '1': expected a size, written as \"256MiB\""),
+        ("wasi:keyvalue", "requird = true", "requird: unknown key; did you mean required?"),
+        ("wasi:keyvalue", 'verson = "1"', "verson: unknown key; did you mean version?"),
+        ("wasi:clocks", "quick = true", "quick: unknown key; known here: required, version"),
+        ("cloche:host/telemetry", 'instruments.A_B = { kind = "counter" }', "expected a name in lower-case kebab"),
+        (
+            "cloche:host/telemetry",
+            'instruments.hits = { kind = "counter", unit = "a b" }',
+            "unit = 'a b': expected at most 32 letters, digits and any of",
+        ),
         (
             "cloche:host/telemetry",
             "instruments.hits = { knd = 1 }",
@@ -110,3 +122,14 @@ def test_their_mistakes_are_named(capability: str, asked: str, words: str) -> No
     with pytest.raises(DocumentError) as caught:
         decision(capability, asked)
     assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(("key", "meant"), [("requird", "required"), ("verson", "version")])
+def test_a_misspelt_key_of_a_capability_that_is_not_here_is_seen(key: str, meant: str) -> None:
+    """Nobody checks its parameters; what is most probably one of the keys that all have is mentioned."""
+    found = decision("nobody:here", f'more = 1\n{key} = "1"\n')
+    assert (
+        found.reason
+        == f"no capability of this name is installed; its keys are not checked: is {key} meant to be {meant}?"
+    )
+    assert decision("nobody:here", "more = 1").reason == "no capability of this name is installed"

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from cloche.manifest import explain
 from cloche.manifest.explain import DocumentError
 from cloche.manifest.migrate import migrate
 from cloche.manifest.parse import parse_manifest
@@ -74,6 +75,10 @@ BAD = [
     ("max_memory_mb = -1", "manifest.value", "max_memory_mb"),
     ("max_memory_mb = true", "manifest.value", "max_memory_mb"),
     ("max_memory_mb = 99999999999999999999", "manifest.value", "max_memory_mb"),
+    (f"max_memory_mb = 0x{'F' * 5000}", "manifest.value", "max_memory_mb = a huge number"),
+    (f"timeout_ms = 0x{'F' * 5000}", "manifest.value", "timeout_ms = a huge number"),
+    (f"fuel = 0x{'F' * 5000}", "manifest.value", "fuel = a huge number"),
+    (f"format-version = 0x{'F' * 5000}", "manifest.version", "format-version = a huge number"),
     ('timeout_ms = "1"', "manifest.value", "timeout_ms"),
     ("timeout_ms = 0", "manifest.value", "timeout_ms"),
     ("fuel = nan", "manifest.value", "fuel"),
@@ -103,3 +108,13 @@ def test_newer_formats_are_refused(version: int) -> None:
     with pytest.raises(DocumentError, match="newer Cloche") as caught:
         parse_manifest(f"format-version = {version}\n".encode())
     assert caught.value.code == "manifest.version"
+
+
+def test_only_what_is_shown_is_searched_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Thousands of unknown keys cost no search for the nearest name each."""
+    searched: list[str] = []
+    monkeypatch.setattr(explain, "nearest", lambda name, known: searched.extend(known))
+    with pytest.raises(DocumentError) as caught:
+        parse_manifest(b'plugin_id = "acme/hello"\n' + b"".join(b"key%d = 1\n" % number for number in range(5000)))
+    assert len(caught.value.problems) >= 5000
+    assert len(searched) <= 10 * explain.MAX_PROBLEMS_SHOWN  # ten keys of format 0 are compared with each

@@ -26,7 +26,7 @@ class ConfigRequest(CapabilityParams):
     @model_validator(mode="after")
     def _ensure_distinct(self) -> Self:
         if both := set(self.keys) & set(self.secrets):
-            raise ValueError(f"{named(sorted(both))} stands both in keys and in secrets; name it in one of them")
+            raise ValueError(f"{named(sorted(both))} in keys or in secrets, and not in both")
         return self
 
 

@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from cloche.capabilities.data.beneath import Opener
+from cloche.beneath import Opener
 from cloche.capabilities.data.failure import DataError, Reason, reason_of
 from cloche.capabilities.data.ledger import Ledger, locked
 from cloche.capabilities.data.paths import split

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+from cloche.beneath import Opener, choose_opener
 from cloche.capabilities.api import EventKind, HostInterface, Session
-from cloche.capabilities.data.beneath import Opener, choose_opener
 from cloche.capabilities.data.directory import Directory, Found
 from cloche.capabilities.data.failure import DataError, Reason, reason_of
 from cloche.capabilities.data.grant import INTERFACE, SCHEMA, Access, DataParams

@@ -7,10 +7,11 @@ and no text of a running guest ever becomes the name or the label of a metric.
 from __future__ import annotations
 
 import math
+import re
 from enum import StrEnum
 from typing import Annotated, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from cloche.capabilities.params import CapabilityParams, Count, Names, common, named
 from cloche.grants.schema import GrantSchema, Params, Verdict
@@ -36,12 +37,26 @@ OTHER = "other"
 DEFAULT_BUCKETS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 50.0, 100.0)
 """Upper bounds of a histogram that declares none."""
 
-_KEBAB = r"^[a-z][a-z0-9]*(-[a-z0-9]+)*$"
+_KEBAB = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
+_UNIT = re.compile(r"[A-Za-z0-9%/._-]{0,32}")
 
 RESERVED_LABELS = frozenset({"plugin", "le"})
 """Labels that the host itself sets: whose series it is, and a bucket's upper bound."""
 
-KebabName = Annotated[str, Field(pattern=_KEBAB, max_length=64)]
+
+def _check_name(text: str) -> str:
+    if len(text) > 64 or not _KEBAB.fullmatch(text):
+        raise ValueError("a name in lower-case kebab, at most 64 characters")
+    return text
+
+
+def _check_unit(text: str) -> str:
+    if not _UNIT.fullmatch(text):
+        raise ValueError("at most 32 letters, digits and any of % / . _ -")
+    return text
+
+
+KebabName = Annotated[str, AfterValidator(_check_name)]
 
 
 class Kind(StrEnum):
@@ -64,7 +79,7 @@ class Instrument(CapabilityParams):
     """One declared instrument. `buckets` are the finite, increasing upper bounds of a histogram, in `unit`."""
 
     kind: Annotated[Kind, BeforeValidator(_as_kind)]
-    unit: Annotated[str, Field(pattern=r"^[A-Za-z0-9%/._-]{0,32}$")] = ""
+    unit: Annotated[str, AfterValidator(_check_unit)] = ""
     help: Annotated[str, Field(max_length=256)] = ""
     labels: Annotated[
         dict[KebabName, Annotated[Names, Field(max_length=MAX_LABEL_VALUES)]], Field(max_length=MAX_LABELS)
@@ -74,11 +89,11 @@ class Instrument(CapabilityParams):
     @model_validator(mode="after")
     def _ensure_consistent(self) -> Self:
         if self.buckets and self.kind is not Kind.HISTOGRAM:
-            raise ValueError(f"a {self.kind} has no buckets; remove them or declare a histogram")
+            raise ValueError(f"no buckets for a {self.kind}; remove them or declare a histogram")
         if reserved := RESERVED_LABELS & self.labels.keys():
-            raise ValueError(f"the host sets the label {named(sorted(reserved))} itself; give it another name")
+            raise ValueError(f"another name for the label {named(sorted(reserved))}, which the host sets itself")
         if any(not math.isfinite(bound) for bound in self.buckets) or list(self.buckets) != sorted(set(self.buckets)):
-            raise ValueError("buckets must be finite numbers, each larger than the one before")
+            raise ValueError("buckets that are finite numbers, each larger than the one before")
         return self
 
     @property
@@ -98,7 +113,7 @@ class TelemetryRequest(CapabilityParams):
     def _ensure_series(self) -> Self:
         total = sum(instrument.series for instrument in self.instruments.values())
         if total > MAX_SERIES:
-            raise ValueError(f"the instruments make {total} series; at most {MAX_SERIES} are allowed: use fewer labels")
+            raise ValueError(f"at most {MAX_SERIES} series, and these instruments make {total}; use fewer labels")
         return self
 
 
