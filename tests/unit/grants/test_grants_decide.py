@@ -642,7 +642,7 @@ def test_every_denial_of_nothing_is_named() -> None:
 
 def test_denied_waiting_has_an_answer_of_its_own() -> None:
     """Who denies `wasi:io/poll` sees it in the explanation, with the entry and what would change it."""
-    assert "wasi:io/poll@0.2.9" in decided().interfaces
+    assert f"wasi:io/poll@{WASI_VERSION}" in decided().interfaces
     grants = decided(policy='[plugins."acme/*"]\ndeny = ["wasi:io/poll", "wasi:cli"]\n')
     decision = grants.decision("wasi:io/poll")
     assert decision is not None
