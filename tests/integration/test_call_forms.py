@@ -117,7 +117,7 @@ def test_cancelling_a_call_that_waits(gate: Gate, side: GateHost) -> None:
         busy = asyncio.create_task(point.block.call_async())
         await asyncio.to_thread(side.entered.wait, 30)
         waiting = asyncio.create_task(point.next.call_async())
-        while point._backend.pool._admitted < 2:  # type: ignore[attr-defined]
+        while len(point._backend._pending) < 2:  # type: ignore[attr-defined]
             await asyncio.sleep(0.01)
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):

@@ -7,12 +7,15 @@ function has the whole of its wasm stack set aside, because the engine grants it
 
 from __future__ import annotations
 
+import _thread
 import ctypes
 import resource
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
 from cloche.engine.forks import after_fork
@@ -87,6 +90,108 @@ def _mark_ours() -> None:
     threads.here = ThisThread(is_ours=True)
 
 
+@contextmanager
+def _large_stacks() -> Iterator[None]:
+    """While threads of ours are made. The stack size is a setting of the whole process."""
+    before = threading.stack_size(OWN_STACK_BYTES)
+    try:
+        yield
+    finally:
+        # Somebody else may have set it meanwhile; putting theirs back would leave all later threads with it.
+        if threading.stack_size() == OWN_STACK_BYTES:
+            threading.stack_size(before)
+
+
+class _Errand:
+    """One piece of work for another thread, and its end: the answer or the exception."""
+
+    __slots__ = ("answer", "args", "begun", "done", "error", "over", "withdrawn", "work")
+
+    def __init__(self, work: Callable[..., Any], args: tuple[Any, ...]) -> None:
+        self.work, self.args = work, args
+        self.begun = self.over = self.withdrawn = False
+        self.answer: Any = None
+        self.error: BaseException | None = None
+        self.done: SimpleQueue[None] = SimpleQueue()
+
+    def run(self) -> None:
+        self.begun = True
+        try:
+            if not self.withdrawn:
+                self.answer = self.work(*self.args)
+        except BaseException as error:
+            self.error = error
+        finally:
+            self.over = True
+            self.done.put(None)
+
+    def withdraw(self) -> bool:
+        """Keep it from beginning; whether that came too late."""
+        self.withdrawn = True  # before the question: the other thread says that it begins before it looks at this
+        return self.begun
+
+
+class Courier:
+    """Runs what the main thread must not run itself on a thread of ours, one errand at a time.
+
+    The main thread touches nothing here but queues written in C. An exception of a signal's handler leaves those as
+    they are, between whatever two steps it comes; the locks of Python's executors and conditions it would break.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._errands: SimpleQueue[_Errand | None] = SimpleQueue()
+        self._started = self._closed = False
+        after_fork(self, Courier._begin_anew)
+
+    def run(
+        self, work: Callable[..., T], *args: Any, wait_s: float, late: Callable[[], Exception], stop: Callable[[], None]
+    ) -> T:
+        """`work(*args)`, or what it raises. Blocks until it is over, also when an exception arises here: after `stop`.
+
+        Raises: what `late` makes when the work could not begin within `wait_s` seconds; UsageError (`usage.closed`).
+        """
+        errand = _Errand(work, args)
+        if not self._started and not self._closed:
+            with _large_stacks():
+                _thread.start_new_thread(self._serve, (self._errands,))
+            self._started = True
+        try:
+            self._errands.put(errand)
+            if self._closed and not errand.withdraw():
+                raise UsageError(f"{self._name} is closed", code="usage.closed")
+            try:
+                errand.done.get(timeout=wait_s)
+            except Empty:
+                if not errand.withdraw():
+                    raise late() from None
+                errand.done.get()
+        except BaseException:
+            if errand.withdraw() and not errand.over:
+                stop()
+                errand.done.get()
+            raise
+        if errand.error is not None:
+            raise errand.error
+        return errand.answer  # type: ignore[no-any-return]
+
+    def close(self) -> None:
+        """End the thread, after what it runs. Idempotent."""
+        self._closed = True
+        self._errands.put(None)
+
+    @staticmethod
+    def _serve(errands: SimpleQueue[_Errand | None]) -> None:
+        _mark_ours()
+        while (errand := errands.get()) is not None:
+            errand.run()
+            del errand  # what it holds must not live on until the next one comes
+
+    def _begin_anew(self) -> None:
+        """In a forked child, where the thread is not."""
+        self._errands, self._started = SimpleQueue(), False
+
+
 class GuestThreads:
     """Threads with a large stack, made when they are first needed; `name` is what they are called."""
 
@@ -99,20 +204,15 @@ class GuestThreads:
 
     def submit(self, function: Callable[..., T], *args: Any) -> Future[T]:
         """Run `function(*args)` on one of our threads. Raises: UsageError (`usage.closed`) after `close`."""
-        with self._lock:  # the stack size is a setting of the whole process: set it only while a thread is made
+        with self._lock:
             if self._closed:
                 raise UsageError(f"{self._name} is closed", code="usage.closed")
             if self._pool is None:
                 self._pool = ThreadPoolExecutor(
                     self._most, thread_name_prefix=f"cloche-{self._name}", initializer=_mark_ours
                 )
-            before = threading.stack_size(OWN_STACK_BYTES)
-            try:
+            with _large_stacks():
                 return self._pool.submit(function, *args)
-            finally:
-                # Somebody else may have set it meanwhile; putting theirs back would leave all later threads with it.
-                if threading.stack_size() == OWN_STACK_BYTES:
-                    threading.stack_size(before)
 
     def close(self, *, wait: bool = True) -> None:
         """End the threads, each after what it runs; with `wait` only return then. Idempotent."""

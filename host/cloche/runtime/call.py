@@ -7,7 +7,6 @@ import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, wait
-from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -16,7 +15,7 @@ from cloche.engine.engine import Engine
 from cloche.engine.instance import Cancellation, Control, Instance, Settings, Target
 from cloche.engine.interrupts import RAISING, handler_of
 from cloche.engine.linker import Linker
-from cloche.engine.stacks import GuestThreads, ThisThread, this_thread, threads
+from cloche.engine.stacks import Courier, GuestThreads, ThisThread, this_thread, threads
 from cloche.engine.stdio import STREAMS
 from cloche.engine.wasi import outward_links
 from cloche.errors import CapabilityError, ClocheError, LimitError, UsageError
@@ -85,6 +84,8 @@ class ComponentBackend:
             self._serving_here,
         )
         self._threads = GuestThreads(settings.plugin, self.pool.most)
+        self._courier = Courier(settings.plugin)
+        self._pending: list[Future[Any]] = []
         self._work: Callable[..., Any] = self._serve
         self._links: set[str] = set()
         self._closed = False
@@ -137,13 +138,11 @@ class ComponentBackend:
 
     def submit(self, work: Callable[..., T], *args: Any) -> Future[T]:
         """Run `work(*args)` on one of our threads. Raises: LimitError (`limit.queue`), UsageError (`usage.closed`)."""
-        self.pool.admit()
-        try:
-            future = self._threads.submit(work, *args)
-        except BaseException:
-            self.pool.leave()
-            raise
-        future.add_done_callback(lambda _: self.pool.leave())
+        # Counted by looking, not by adding and taking away: a signal's handler may raise between any two steps here.
+        self._pending = [future for future in list(self._pending) if not future.done()]
+        self.pool.ensure_room(len(self._pending))
+        future = self._threads.submit(work, *args)
+        self._pending.append(future)
         return future
 
     def late_error(self, deadline_ms: int) -> LimitError:
@@ -176,18 +175,10 @@ class ComponentBackend:
         inside a host call of the same plugin. What is cut short by a Ctrl-C is finished by the next call.
         """
         self.ensure_outside()
-        with self._closing:
+        if not self._closed:
+            self.invoke(None, (), self.limits, None, self._close, apart=True)
             if self._closed:
-                return
-            with self._life_lock:
-                self.pool.refuse()
-                if self._life.state not in {State.FAILED, State.DRAINING}:
-                    self._life.apply(Event.DRAIN)
-            gone = self.invoke(None, (), self.limits, None, self._free, apart=True)
-            self._threads.close(wait=gone)
-            if self._life.state is State.DRAINING:
-                self._life.apply(Event.STOP)
-            self._closed = True
+                self._courier.close()
 
     def _is_quiet(self) -> bool:
         if not self._interrupts.is_quiet():
@@ -209,31 +200,30 @@ class ComponentBackend:
         Raises: LimitError (`limit.stack`) where this is one already: calls from plugin to plugin must have an end;
             `limit.queue`, and `limit.deadline` when no thread came free.
         """
-        if here.is_ours and not apart:
+        control = control or Control()
+        stop = control.cancel if isinstance(control, Control) else lambda: None
+        wait_s = limits.deadline_ms / 1000
+        if here.is_main or apart:
+            courier = self._courier if here.is_main else Courier(self._settings.plugin)
+            try:
+                return courier.run(
+                    work, export, args, limits, control,
+                    wait_s=wait_s, late=lambda: self.late_error(limits.deadline_ms), stop=stop,
+                )  # fmt: skip
+            finally:
+                if courier is not self._courier:
+                    courier.close()
+        if here.is_ours:
             raise LimitError(
                 f"calls between plugins are nested too deep for a call of {self._settings.plugin}: "
                 f"{here.room_bytes} bytes are left of the thread's stack, {self._stack_needed} are needed",
                 code="limit.stack",
                 plugin=self._settings.plugin,
             )
-        control = control or Control()
-        with ExitStack() as stack:
-            if apart:
-                extra = GuestThreads(self._settings.plugin, 1)
-                stack.callback(extra.close)
-                future = extra.submit(work, export, args, limits, control)
-            else:
-                future = self.submit(work, export, args, limits, control)
-            try:
-                if not wait([future], None if apart else limits.deadline_ms / 1000).done and future.cancel():
-                    raise self.late_error(limits.deadline_ms)
-                return future.result()
-            except BaseException:
-                if not future.cancel() and not future.done():
-                    if isinstance(control, Control):
-                        control.cancel()
-                    wait([future])
-                raise
+        future = self.submit(work, export, args, limits, control)
+        if not wait([future], wait_s).done and future.cancel():
+            raise self.late_error(limits.deadline_ms)
+        return future.result()
 
     def _ask_health(self, _export: object, _args: object, limits: Limits, control: Cancellation | None) -> object:
         instance = self.pool.acquire(limits, control)
@@ -242,19 +232,30 @@ class ComponentBackend:
         finally:
             self.pool.release(instance)
 
-    def _free(self, _export: object, _args: object, _limits: Limits, control: Cancellation | None) -> bool:
-        """Retire every instance, then close what they were made from; whether all are gone."""
-        gone = self.pool.close(CLOSE_TIMEOUT_S, control)
-        if not gone:
-            for instance in self._instances():
-                instance.interrupt()
+    def _close(self, _export: object, _args: object, _limits: Limits, control: Cancellation | None) -> None:
+        """What `close` says, on a thread that is fit for it and none of those that serve calls."""
+        with self._closing:
+            if self._closed:
+                return
+            with self._life_lock:
+                self.pool.refuse()
+                if self._life.state not in {State.FAILED, State.DRAINING}:
+                    self._life.apply(Event.DRAIN)
             gone = self.pool.close(CLOSE_TIMEOUT_S, control)
-        if gone:
-            with self._linker_lock:
-                linkers, self._uses = list(self._uses), {}
-            for linker in linkers:
-                linker.close()
-        return gone
+            if not gone:
+                for instance in self._instances():
+                    instance.interrupt()
+                gone = self.pool.close(CLOSE_TIMEOUT_S, control)
+            if not gone and control is not None and control.cancelled:
+                return
+            if gone:
+                with self._linker_lock:
+                    linkers, self._uses = list(self._uses), {}
+                for linker in linkers:
+                    linker.close()
+            self._threads.close(wait=gone)
+            self._life.apply(Event.STOP)
+            self._closed = True
 
     def _instances(self) -> list[Instance]:
         linkers = self._uses  # an instance lives on over the linker that it was made with

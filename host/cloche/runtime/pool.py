@@ -71,7 +71,6 @@ class Pool:
         """Tickets of the callers that wait for any instance, the first to come first."""
         self._beside: deque[object] = deque()
         """Tickets of those that wait for one instance, which nobody else can serve them with."""
-        self._admitted = 0
         self._changed = threading.Condition()
         self._restarts: deque[float] = deque()
         self._restart_limit = limits.restarts_per_minute
@@ -136,20 +135,13 @@ class Pool:
                     raise self._re_entry()
                 wait()
 
-    def admit(self) -> None:
-        """Count a call that will come from a thread of ours, so that these wait in no longer a queue than others.
+    def ensure_room(self, calls: int) -> None:
+        """Whether one more may join so many calls on threads of ours, which wait in no longer a queue than others.
 
-        Raises: LimitError (`limit.queue`). `leave` ends it.
+        Raises: LimitError (`limit.queue`).
         """
-        with self._changed:
-            if self._admitted >= self._most + self._queue:
-                raise self._queue_error(self._admitted - self._most)
-            self._admitted += 1
-
-    def leave(self) -> None:
-        """A call that was admitted is over."""
-        with self._changed:
-            self._admitted -= 1
+        if calls >= self._most + self._queue:
+            raise self._queue_error(calls - self._most)
 
     def late_error(self, deadline_ms: int) -> LimitError:
         """What a call fails with that has waited until its deadline."""
