@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from cloche.binary.bounds import Budget
 from cloche.binary.core import PAGE_BYTES
 from cloche.binary.header import is_component
-from cloche.binary.index import MemoryPlace, RootIndex, find_memory, index_root
+from cloche.binary.index import MemoryPlace, MemoryPlaces, RootIndex, index_root
 from cloche.binary.leb import encode_index, encode_name, encode_section, encode_u32, encode_vector
 from cloche.binary.reader import Buffer
 from cloche.binary.root import Sort
@@ -67,10 +67,10 @@ def _clashes(name: str) -> bool:
 
 def _distinct_memories(data: Buffer, index: RootIndex) -> list[int]:
     """One core memory index for each memory that can be counted; empty when one of them cannot."""
-    budget = Budget()
+    all_places = MemoryPlaces(data, index, Budget())
     places: dict[tuple[int, int], int] = {}
     for memory in range(len(index.core_memories)):
-        place = find_memory(data, index, memory, budget)
+        place = all_places.find(memory)
         if place is None or not _is_countable(place):
             return []
         places.setdefault((place.instance, place.index), memory)
