@@ -32,7 +32,8 @@ _MEMORY, _PREVIOUS, _SIZE = "m", "p", "s"
 class Probed:
     """A derived component and how many distinct linear memories its probe adds up.
 
-    Fewer than `Survey.memory_count` when nested components have memories of their own. Added in 0.1.
+    Fewer than `Survey.memory_count` when nested components, or core modules that export none, have memories of their
+    own. Added in 0.1.
     """
 
     bytes: bytes
@@ -46,7 +47,8 @@ def add_probe(data: Buffer) -> Probed | None:
     to this host, for 64-bit, shared or imported memories, for more than `MAX_PROBED_MEMORIES`, and for a component
     that exports such a name itself. The cost is one copy of `data`; no function body is read. Pure.
 
-    The result is to be validated and compiled like any component; on failure fall back to `data`. Added in 0.1.
+    The result is to be validated and compiled like any component; when it does not validate, `data` itself still may:
+    the engine bounds the number of modules, instances and more. Added in 0.1.
     """
     if not is_component(data):
         return None
