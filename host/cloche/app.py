@@ -17,7 +17,7 @@ from cloche.capabilities.api import Capability
 from cloche.catalog import Catalog, build_catalog, installed_capabilities, interface_named
 from cloche.config import Settings as HostSettings
 from cloche.config import ensure_private_directory, read_secret
-from cloche.engine.code import CodeStore
+from cloche.engine.code import CodeStore, NativeCode
 from cloche.engine.compile import Progress, ProgressSink
 from cloche.engine.engine import Engine
 from cloche.engine.instance import Settings, StoreBounds
@@ -253,7 +253,14 @@ class Host:
         profile = Profile(self._metering, stack_step(limits.stack_bytes))
         engine, code = self._engine(profile)
         digest = digest_of(candidate.runnable)
-        linker, whole = self._link(candidate, engine, code, digest, progress)
+        try:
+            linker, whole = self._link(candidate, engine, code, digest, progress)
+        except ContractError as error:
+            if error.code != "component.malformed" or candidate.probe is None:
+                raise
+            candidate = candidate.unprobed()
+            digest = digest_of(candidate.runnable)
+            linker, whole = self._link(candidate, engine, code, digest, progress)
 
         def newer() -> Linker | None:
             nonlocal whole
@@ -301,11 +308,14 @@ class Host:
         self, candidate: Candidate, engine: Engine, code: CodeStore, digest: Digest, progress: ProgressSink | None
     ) -> tuple[Linker, bool]:
         """A linker over the component's native code, and whether that is compiled as a whole."""
+        imports = host_imports(candidate.report, self.catalog.schemas)
+
+        def link(native: NativeCode) -> tuple[Linker, bool]:
+            files = CodeFiles(native.component_fd, native.modules)
+            return Linker(engine, files, imports, wasi=True), native.whole
+
         try:
-            with code.native(candidate.runnable, digest, progress) as native:
-                files = CodeFiles(native.component_fd, native.modules)
-                imports = host_imports(candidate.report, self.catalog.schemas)
-                return Linker(engine, files, imports, wasi=True), native.whole
+            return code.load(candidate.runnable, digest, link, progress)
         except ClocheError as error:
             if error.code != "engine.compile" or not candidate.survey.may_cross_memories:
                 raise
