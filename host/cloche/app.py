@@ -284,9 +284,14 @@ class Host:
         services = self._services(candidate)
         engine, code = self._engine(profile)
         digest = digest_of(candidate.runnable)
-        with self._native(candidate, code, digest, progress) as native:
-            linker = self._link(candidate, engine, native)
-            is_whole = native.whole
+        try:
+            linker, is_whole = self._linked(candidate, engine, code, digest, progress)
+        except ContractError as error:
+            if error.code != "component.malformed" or candidate.probe is None:
+                raise
+            candidate = candidate.unprobed()
+            digest = digest_of(candidate.runnable)
+            linker, is_whole = self._linked(candidate, engine, code, digest, progress)
         undo.callback(linker.close)
         life.apply(LifeEvent.LOAD)
         settings = Settings(
@@ -320,6 +325,26 @@ class Host:
         points = {name or "": ExtensionPoint(backend, interface, name) for name, interface in exports}
         return self._keep(Plugin(facts, points, [backend], self._forget))
 
+    def _linked(
+        self, candidate: Candidate, engine: Engine, code: CodeStore, digest: Digest, progress: ProgressSink | None
+    ) -> tuple[Linker, bool]:
+        """A linker over the component's native code, and whether that is compiled as a whole."""
+
+        def link(native: NativeCode) -> tuple[Linker, bool]:
+            return self._link(candidate, engine, native), native.whole
+
+        try:
+            return code.load(candidate.runnable, digest, link, progress)
+        except ClocheError as error:
+            if error.code != "engine.compile" or not candidate.survey.may_cross_memories:
+                raise
+            raise ContractError(
+                "it is composed of parts that hand strings or lists to each other, which needs several memories in one "
+                "module, and this host keeps those off; build it as one component",
+                code="contract.unsupported",
+                plugin=candidate.artifact.manifest.id,
+            ) from error
+
     def _link(self, candidate: Candidate, engine: Engine, native: NativeCode) -> Linker:
         files = CodeFiles(native.component_fd, native.modules)
         return Linker(engine, files, host_imports(candidate.report, self.catalog.schemas), wasi=True)
@@ -336,23 +361,10 @@ class Host:
             with native:
                 return self._link(candidate, engine, native)
         except ClocheError as error:
+            if error.code == "engine.cache":
+                code.forget(digest)
             self._emit(EventKind.WARNING, {"text": f"code stays in parts: {error.message}"}, candidate.grants.plugin)
             return None
-
-    @staticmethod
-    def _native(candidate: Candidate, code: CodeStore, digest: Digest, progress: ProgressSink | None) -> NativeCode:
-        """The component's native code, whole or in parts. Raises: as `CodeStore.native`."""
-        try:
-            return code.native(candidate.runnable, digest, progress)
-        except ClocheError as error:
-            if error.code != "engine.compile" or not candidate.survey.may_cross_memories:
-                raise
-            raise ContractError(
-                "it is composed of parts that hand strings or lists to each other, which needs several memories in one "
-                "module, and this host keeps those off; build it as one component",
-                code="contract.unsupported",
-                plugin=candidate.artifact.manifest.id,
-            ) from error
 
     def _services(self, candidate: Candidate) -> Services:
         manifest, tier, grants = candidate.artifact.manifest, candidate.tier, candidate.grants

@@ -117,6 +117,9 @@ CODES: dict[str, CodeInfo] = {
     "engine.compile": CodeInfo(Blame.AUTHOR, 3, "The component does not compile within its bounds."),
     "engine.instantiate": CodeInfo(Blame.GUEST, 3, "The component cannot be instantiated."),
     "engine.cache": CodeInfo(Blame.HOST, 4, "The native-code cache cannot be used."),
+    "engine.resources": CodeInfo(
+        Blame.HOST, 4, "The system lacks the memory, descriptors or processes that compiling and loading take."
+    ),
     "engine.unsupported": CodeInfo(Blame.HOST, 4, "The installed engine cannot be used; `cloche doctor` says why."),
     "engine.internal": CodeInfo(Blame.HOST, 4, "The engine failed in a way that no guest should be able to cause."),
     "registry.io": CodeInfo(Blame.HOST, 4, "Reading or writing the home directory failed (disk full, permissions)."),

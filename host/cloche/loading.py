@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import platform
 import sys
@@ -13,7 +14,7 @@ from dataclasses import dataclass, replace
 
 from cloche.artifact import Artifact
 from cloche.binary.header import ensure_component
-from cloche.binary.probe import PROBE_EXPORT, add_probe
+from cloche.binary.probe import PROBE_EXPORT, Probed, add_probe
 from cloche.binary.survey import Survey, survey
 from cloche.capabilities.config.grant import SCHEMA as CONFIG
 from cloche.capabilities.config.grant import ConfigRequest
@@ -41,8 +42,8 @@ from cloche.wit.types import Interface, ResourceType, World
 class Candidate:
     """A plugin that could be loaded: its bytes, what they need and hold, its tier, what it was granted and how it fits.
 
-    `runnable` is what is compiled: the component, with the memory probe added where that is possible (`probe` names its
-    export then).
+    `runnable` is what is compiled: the component, with the memory probe added where that is possible and the probe sees
+    every memory (`probe` names its export then).
     """
 
     artifact: Artifact
@@ -53,6 +54,10 @@ class Candidate:
     report: Report
     runnable: bytes
     probe: str | None
+
+    def unprobed(self) -> Candidate:
+        """The same with the component as it came: the probe can take it over a bound of the engine's validation."""
+        return dataclasses.replace(self, runnable=self.artifact.component, probe=None)
 
 
 def examine(
@@ -95,7 +100,7 @@ def examine(
         tier=tier.tier if tier.refusal is None else Tier.TRUSTED,
         refuse_poll="" if poll is None or poll.granted else poll.reason,
     )
-    probed = add_probe(artifact.component)
+    probed = _probed(artifact.component, found)
     return Candidate(
         artifact=artifact,
         survey=found,
@@ -110,6 +115,12 @@ def examine(
         runnable=artifact.component if probed is None else probed.bytes,
         probe=None if probed is None else PROBE_EXPORT,
     )
+
+
+def _probed(component: bytes, found: Survey) -> Probed | None:
+    """The component with its memory probe, unless some memory would be left out: no figure is better than a low one."""
+    probed = add_probe(component) if found.is_exact else None
+    return probed if probed is not None and probed.memories == found.memory_count else None
 
 
 def host_imports(report: Report, schemas: Mapping[str, GrantSchema]) -> tuple[Import, ...]:

@@ -63,6 +63,7 @@ REMEDIES: Mapping[str, str] = {
     "engine.compile": "Check that the component is whole; a very large one needs more memory or time to compile.",
     "engine.instantiate": "Report it to the plugin's author, with the message above.",
     "engine.cache": "Run `cloche cache clear`; compiled code is made again when it is needed.",
+    "engine.resources": "Free memory or descriptors, or raise the limits of this process or container; then try again.",
     "engine.unsupported": "Run `cloche doctor` and install the engine version that it names.",
     "engine.internal": "This is a fault of Cloche; report it with the output of `cloche doctor --json`.",
     "registry.io": "Free disk space or mend permissions, or set CLOCHE_HOME to another directory.",

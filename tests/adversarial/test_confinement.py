@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -24,11 +26,27 @@ TESTS = str(Path(__file__).resolve().parent.parent)
 COMPUTE = (Group.COMPUTE,)
 
 
-def child(action: str, *groups: Group, limits: ChildLimits | None = None) -> ChildResult:
+def child(
+    action: str,
+    *groups: Group,
+    limits: ChildLimits | None = None,
+    watch: Callable[[float], bool] | None = None,
+    argument: str = "",
+) -> ChildResult:
     """Run one action of the probe."""
     return run_confined_python(
-        "support.confine_probe", [action], groups=groups or COMPUTE, path=(TESTS,), limits=limits
+        "support.confine_probe",
+        [action, argument],
+        groups=groups or COMPUTE,
+        path=(TESTS,),
+        limits=limits,
+        watch=watch,
     )
+
+
+def rights(status: bytes) -> set[int]:
+    """What the kernel calls capabilities: the permitted, effective, inheritable and ambient sets of a process."""
+    return {int(line.split()[1], 16) for line in status.splitlines() if line[:6] in {b"CapPrm", b"CapEff", b"CapInh"}}
 
 
 @pytest.mark.skipif(not offered().meets("landlock+seccomp"), reason=f"this system offers {offered().word}")
@@ -51,6 +69,21 @@ def test_landlock_alone_closes_files() -> None:
     found = json.loads(result.stdout)
     assert {found[name] for name in ("open", "create", "listdir", "mkdir")} <= {"EACCES", "EPERM"}
     assert {found[name] for name in ("thread", "executable-memory", "compute")} == {"allowed"}
+
+
+def test_a_child_keeps_no_right_of_root(tmp_path: Path) -> None:
+    """Our own code keeps nothing; a program, which opens the files that it was given, only what passes over modes."""
+    own = child("status")
+    assert (own.outcome, rights(own.stdout)) == (ChildOutcome.OK, {0}), own.stderr
+    program = run_confined(["/bin/cat", "/proc/self/status"], readable=("/proc",))
+    assert program.outcome is ChildOutcome.OK, program.stderr
+    assert rights(program.stdout) <= {0, 0b110}
+    private = tmp_path / "private"
+    private.mkdir(mode=0o700)
+    (private / "file").write_text("given")
+    if os.geteuid() == 0:
+        os.chown(private, 12345, 12345)
+    assert run_confined(["/bin/cat", str(private / "file")], readable=(str(private),)).stdout == b"given"
 
 
 def test_a_child_starts_with_nothing() -> None:
@@ -83,6 +116,7 @@ def test_a_foreign_abi_ends_the_child() -> None:
     [
         ("spin", ChildLimits(wall_ms=2_000), ChildOutcome.TIMEOUT),
         ("spin", ChildLimits(cpu_seconds=1), ChildOutcome.TIMEOUT),
+        ("stubborn", ChildLimits(cpu_seconds=1), ChildOutcome.TIMEOUT),
         ("flood", ChildLimits(output_bytes=100_000), ChildOutcome.OUTPUT),
         ("grow", ChildLimits(memory_bytes=128 * MIB), ChildOutcome.MEMORY),
         ("crash", ChildLimits(), ChildOutcome.CRASHED),

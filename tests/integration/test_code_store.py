@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 import ctypes
+import dataclasses
+import errno
 import os
+import signal
 import subprocess
 import sys
+import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from cloche.confine.child import ChildResult, run_confined, run_confined_python
+from cloche.confine.level import Level
 from cloche.confine.limits import ChildLimits
+from cloche.confine.memory import new_memory_file
+from cloche.engine import code as code_module
+from cloche.engine import compile as compile_module
 from cloche.engine import ffi, sealed
+from cloche.engine import modules as modules_module
 from cloche.engine.code import CodeStore, NativeCode
-from cloche.engine.compile import CodeKind, compile_code
-from cloche.engine.modules import split_component
+from cloche.engine.compile import CodeKind, Progress, compile_code
+from cloche.engine.modules import Split, split_component
 from cloche.engine.profile import Profile, new_engine
 from cloche.errors import ClocheError, ContractError, EngineError
 from cloche.model import MIB, Digest, Metering
@@ -183,10 +194,11 @@ def test_whole_is_never_in_parts(store: CodeStore) -> None:
         assert (code.whole, code.modules, code.compiled) == (True, (), 1)
 
 
-def test_taking_apart_keeps_small_modules_inside() -> None:
+def test_taking_apart_keeps_small_modules_inside(tmp_path: Path) -> None:
     """Only modules that pay are moved out, and only from components that are large."""
-    assert split_component(component()) is None
-    split = split_component(large_component("first"))
+    assert split_component(component(), tmp_path) is None
+    (tmp_path / "one").mkdir()
+    split = split_component(large_component("first"), tmp_path / "one")
     assert split is not None
     assert len(split.rest) < 10_000
     assert [module.name for module in split.modules] == ["unbundled-module0", "unbundled-module1"]
@@ -195,7 +207,8 @@ def test_taking_apart_keeps_small_modules_inside() -> None:
         f"(component {''.join('(core module (memory 1) (func nop))' for _ in range(100))}(core module "
         f'(memory 40) (data "{"x" * 2_200_000}")))'
     )
-    one = split_component(many)
+    (tmp_path / "two").mkdir()
+    one = split_component(many, tmp_path / "two")
     assert one is not None
     assert len(one.modules) == 1
 
@@ -223,8 +236,9 @@ def test_a_home_that_cannot_be_written_is_a_warning(tmp_path: Path, events: Even
     store = CodeStore(tmp_path / "home", Profile(), emit=events)
     assert native(store, component()) == (1, True, ())
     assert native(store, component()) == (1, True, ())
-    assert native(store, large_component("first"))[1] is False
+    assert native(store, large_component("first")) == (1, True, ())
     assert "not cached" in events.warnings()
+    assert "was compiled whole" in events.warnings()
     with pytest.raises(ClocheError) as caught:
         store.entries()
     assert caught.value.code == "registry.io"
@@ -260,14 +274,15 @@ def test_a_refusal_is_not_cached(tmp_path: Path, events: Events) -> None:
 
 
 def test_forgetting_compiles_again(store: CodeStore) -> None:
-    """What was forgotten is compiled anew; shared modules are not."""
-    large = large_component("first")
-    native(store, component())
-    native(store, large)
+    """What was forgotten is compiled anew, with every part; what others have of their own stays."""
+    large, other = large_component("first"), large_component("second")
+    for data in (component(), large, other):
+        native(store, data)
     store.forget(digest_of(component()))
     store.forget(digest_of(large))
     assert native(store, component())[0] == 1
-    assert native(store, large)[0] == 0
+    assert native(store, large)[0] == 3
+    assert native(store, other)[0] == 0
     assert store.clear() > 0
     assert store.gc() == 0
 
@@ -320,6 +335,266 @@ def test_loaded_code_survives_everything_that_happens_to_its_file(store: CodeSto
         instantiate(first)
 
 
+def test_the_event_says_whether_code_was_kept(tmp_path: Path) -> None:
+    """It comes after the code was stored, or not, so that who hears of it finds what it names."""
+    told: list[tuple[object, int]] = []
+
+    def hear(kind: EventKind, data: Mapping[str, object]) -> None:
+        if kind is EventKind.COMPILE:
+            told.append((data["kept"], len(kept.entries())))
+
+    kept = CodeStore(tmp_path / "kept", Profile(), emit=hear, background=False)
+    native(kept, component())
+    small = CodeStore(tmp_path / "small", Profile(), emit=hear, background=False, max_bytes=100)
+    native(small, component())
+    assert told == [(True, 1), (False, 1)]
+
+
+def test_the_whole_from_the_cache_is_never_compiled(store: CodeStore, events: Events) -> None:
+    """There is none before it was compiled, and parts are not the whole."""
+    large = large_component("first")
+    assert store.cached_whole(digest_of(large)) is None
+    native(store, large)
+    assert store.cached_whole(digest_of(large)) is None
+    with store.native(large, digest_of(large), whole=True):
+        pass
+    before = events.compiled()
+    code = store.cached_whole(digest_of(large))
+    assert code is not None
+    with code:
+        assert (code.whole, code.compiled) == (True, 0)
+        instantiate(code)
+    assert events.compiled() == before
+
+
+def refused(times: int) -> Callable[[NativeCode], int]:
+    """A user of native code that refuses it, as the engine does with code of another build, then counts compiles."""
+    left = [times]
+
+    def use(code: NativeCode) -> int:
+        if left[0]:
+            left[0] -= 1
+            raise EngineError("native code does not load: made by another engine", code="engine.cache")
+        instantiate(code)
+        return code.compiled
+
+    return use
+
+
+def test_code_that_the_engine_refuses_is_compiled_again_once(store: CodeStore, events: Events) -> None:
+    """All of it, with what is shared; the event says so. Refused again, it is an error, and no third attempt."""
+    large = large_component("first")
+    native(store, large)
+    assert store.load(large, digest_of(large), refused(0)) == 0
+    assert store.load(large, digest_of(large), refused(1)) == 3
+    assert "compiled again: native code does not load" in events.warnings()
+    assert len(events.compiled()) == 6
+    with pytest.raises(EngineError) as caught:
+        store.load(large, digest_of(large), refused(2))
+    assert caught.value.code == "engine.cache"
+    assert len(events.compiled()) == 9
+    with pytest.raises(ZeroDivisionError):
+        store.load(component(), digest_of(component()), lambda code: 1 // (code.compiled - 1))
+    assert len(events.compiled()) == 10
+
+
+def test_another_build_of_the_engine_has_code_of_its_own(
+    store: CodeStore, events: Events, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two libraries of one version are told apart by size and time."""
+    native(store, component())
+    lib = ffi.library()
+
+    class Rebuilt:
+        version, path = lib.version, tmp_path / "rebuilt.so"
+
+    Rebuilt.path.write_bytes(b"another build")
+    for build, compiled in ((lib, 0), (Rebuilt, 1)):
+        monkeypatch.setattr(code_module, "library", lambda build=build: build)
+        other = CodeStore(tmp_path, Profile(), emit=events, background=False)
+        with other.native(component(), digest_of(component())) as code:
+            assert code.compiled == compiled
+
+
+def test_taking_apart_needs_no_temporary_directory(
+    store: CodeStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its place is the cache, where nothing is left of it."""
+
+    def nowhere(*_: object, **__: object) -> str:
+        raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found")
+
+    for name in ("mkdtemp", "mkstemp", "TemporaryFile", "gettempdir"):
+        monkeypatch.setattr(tempfile, name, nowhere)
+    assert native(store, large_component("first"))[:2] == (3, False)
+    assert all(path.suffix == ".native" or path.name == "key" for path in (tmp_path / "cache" / "native").iterdir())
+
+
+@pytest.mark.parametrize("failure", ["the disk is full", "the tool fails"])
+def test_what_cannot_be_taken_apart_is_compiled_whole(
+    store: CodeStore, events: Events, monkeypatch: pytest.MonkeyPatch, failure: str
+) -> None:
+    """And a warning says why."""
+
+    def full(*_: object) -> Split:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def failing(argv: list[str], **options: Any) -> ChildResult:
+        return run_confined([argv[0], "no-such-command"], **options)
+
+    if failure == "the disk is full":
+        monkeypatch.setattr(code_module, "split_component", full)
+    else:
+        monkeypatch.setattr(modules_module, "run_confined", failing)
+    large = large_component("first")
+    assert native(store, large) == (1, True, ())
+    assert f"component {digest_of(large)[:12]} was compiled whole" in events.warnings()
+    reason = "No space left" if failure == "the disk is full" else "no-such-command"
+    assert reason in events.warnings()
+
+
+def test_waiting_for_other_compiles_is_told(tmp_path: Path, events: Events, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who has to wait until another component is compiled hears of it."""
+    monkeypatch.setattr(code_module, "COMPILES_AT_ONCE", 1)
+    monkeypatch.setattr(code_module, "QUIET_MS", 0)
+    store = CodeStore(tmp_path, Profile(), emit=events, background=False)
+    inside, told, genuine = threading.Event(), threading.Event(), compile_code
+
+    def slow(*arguments: Any, **options: Any) -> int:
+        inside.set()
+        assert told.wait(60)
+        return genuine(*arguments, **options)
+
+    def hear(progress: Progress) -> None:
+        if progress.stage == "wait" and "components that compile now" in progress.text:
+            told.set()
+
+    monkeypatch.setattr(code_module, "compile_code", slow)
+    first = threading.Thread(target=native, args=(store, component(1)))
+    first.start()
+    assert inside.wait(60)
+    with store.native(component(2), digest_of(component(2)), hear) as code:
+        assert code.compiled == 1
+    first.join()
+    assert told.is_set()
+
+
+@pytest.mark.parametrize(
+    ("level", "warned"), [(Level(7, True, True), 0), (Level(0, True, True), 1), (Level(0, False, True), 1)]
+)
+def test_less_confinement_than_there_should_be_is_told_once(
+    store: CodeStore, events: Events, monkeypatch: pytest.MonkeyPatch, level: Level, warned: int
+) -> None:
+    """The operator hears once what confines the processes that compile strangers' code."""
+
+    def run(*arguments: Any, **options: Any) -> ChildResult:
+        return dataclasses.replace(run_confined_python(*arguments, **options), level=level)
+
+    monkeypatch.setattr(compile_module, "run_confined_python", run)
+    native(store, component(1))
+    native(store, component(2))
+    texts = [text for text in events.warnings().splitlines() if "landlock+seccomp" in text]
+    assert len(texts) == warned
+    assert all(f"only {level.word} confines" in text for text in texts)
+
+
+def test_a_failing_listener_leaves_no_descriptor(tmp_path: Path) -> None:
+    """What raises while code is handed over does not keep the code open."""
+
+    def hear(*_: object) -> None:
+        raise ZeroDivisionError
+
+    store = CodeStore(tmp_path, Profile(), emit=hear, background=False)
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    for _ in range(2):  # once it is compiled, once found
+        with pytest.raises(ZeroDivisionError):
+            store.native(component(), digest_of(component()))
+    assert len(store.entries()) == 1
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+SCARCE = """
+import gc, os, resource, sys
+from pathlib import Path
+from cloche.engine.code import CodeStore
+from cloche.engine.profile import Profile
+from cloche.errors import ClocheError
+import hashlib
+data = Path(sys.argv[2]).read_bytes()
+digest = hashlib.sha256(data).hexdigest()
+home, found = Path(sys.argv[1]), set()
+hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+
+def count():
+    return len(os.listdir("/proc/self/fd"))
+
+CodeStore(home, Profile(), emit=lambda kind, facts: None, background=False).close()
+before = count()
+for spare in (*range(16), 24, 32):
+    store = CodeStore(home, Profile(), emit=lambda kind, facts: None, background=False)
+    store.clear()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (before - 1 + spare, hard))
+    try:
+        store.native(data, digest).close()
+        found.add("compiled")
+    except ClocheError as error:
+        found.add(error.code if error.code == "engine.resources" else str(error))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    store.close()
+    assert count() == before, (spare, count(), before)
+print(sorted(found))
+"""
+
+
+@pytest.mark.parametrize("large", [False, True], ids=["small", "large"])
+def test_too_few_descriptors_are_an_error_with_a_name(tmp_path: Path, large: bool) -> None:
+    """However few there are: it compiles, or says that descriptors are missing; nothing stays open."""
+    (tmp_path / "a.wasm").write_bytes(large_component("first") if large else component())
+    command = [sys.executable, "-c", SCARCE, str(tmp_path / "home"), str(tmp_path / "a.wasm")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "['compiled', 'engine.resources']\n"
+
+
+def code_of(**options: Any) -> bytes:
+    """The native code of the small component, compiled now."""
+    descriptor = compile_code(component(), digest_of(component()), CodeKind.COMPONENT, Profile(), **options)
+    try:
+        with sealed.contents(descriptor) as view:
+            return bytes(view)
+    finally:
+        os.close(descriptor)
+
+
+def test_a_killed_compile_is_done_again() -> None:
+    """A child that is killed from outside is nobody's fault: another one makes the same code."""
+    killed: list[int] = []
+
+    def kill_first() -> bool:
+        for task in Path("/proc/self/task").iterdir():
+            for child in (task / "children").read_text().split():
+                if not killed:
+                    killed.append(int(child))
+                    os.kill(int(child), signal.SIGKILL)
+        return False
+
+    assert code_of(cancelled=kill_first) == code_of()
+    assert len(killed) == 1
+
+
+def test_what_a_killed_compile_wrote_is_overwritten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next child begins at the start of the output, whatever stands there and wherever the last one stopped."""
+    whole = code_of()
+
+    def half_written(name: str) -> int:
+        descriptor = new_memory_file(name)
+        os.write(descriptor, b"half" * 1_000_000)
+        return descriptor
+
+    monkeypatch.setattr(compile_module, "new_memory_file", half_written)
+    assert code_of() == whole
+
+
 def test_fifty_requests_leave_nothing(store: CodeStore) -> None:
     """Descriptors and threads are the same after fifty requests, in parts and whole."""
     large, small = large_component("first"), component()
@@ -335,10 +610,4 @@ def test_fifty_requests_leave_nothing(store: CodeStore) -> None:
 
 def test_compiling_is_reproducible() -> None:
     """The same bytes give the same native code, so what is shared does not depend on who came first."""
-    codes = set()
-    for _ in range(2):
-        descriptor = compile_code(component(), digest_of(component()), CodeKind.COMPONENT, Profile())
-        with sealed.contents(descriptor) as view:
-            codes.add(bytes(view))
-        os.close(descriptor)
-    assert len(codes) == 1
+    assert code_of() == code_of()

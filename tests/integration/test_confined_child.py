@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import re
+import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from cloche.confine.child import STDERR_BYTES, ChildOutcome, run_confined
+from cloche.confine.child import STDERR_BYTES, ChildOutcome, run_confined, run_confined_python
 from cloche.confine.limits import ChildLimits
+from cloche.errors import Blame, EngineError
+
+TESTS = str(Path(__file__).resolve().parent.parent)
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="children are POSIX processes")
 
@@ -92,6 +100,107 @@ def test_a_failing_watcher_leaves_no_child() -> None:
     with pytest.raises(KeyboardInterrupt):
         run_confined(["/bin/sleep", "60"], watch=watch)
     assert children() == []
+
+
+def killer(signal_: int, times: int) -> tuple[Callable[[float], bool], list[str], list[float]]:
+    """A watcher that kills the first `times` children as soon as each is seen, as somebody else would.
+
+    And the children that it saw, and what it was told.
+    """
+    seen: list[str] = []
+    told: list[float] = []
+
+    def watch(elapsed_ms: float) -> bool:
+        told.append(elapsed_ms)
+        for found in children():
+            if found not in seen:
+                seen.append(found)
+                if len(seen) <= times:
+                    os.kill(int(found), signal_)
+        return True
+
+    return watch, seen, told
+
+
+@pytest.mark.parametrize("signal_", [signal.SIGKILL, signal.SIGTERM])
+def test_a_child_that_is_killed_from_outside_is_started_once_more(signal_: int) -> None:
+    """Its input is there again, and its watcher goes on counting."""
+    watch, seen, told = killer(signal_, 1)
+    result = run_confined(["/bin/cat"], stdin=b"input", watch=watch)
+    assert (result.outcome, result.stdout, len(seen)) == (ChildOutcome.OK, b"input", 2)
+    assert told == sorted(told)
+
+
+def test_a_child_that_is_killed_twice_is_the_systems_fault() -> None:
+    """Nobody else is blamed, and nothing is left."""
+    before = descriptors()
+    watch, seen, _ = killer(signal.SIGKILL, 2)
+    with pytest.raises(EngineError, match="killed from outside") as caught:
+        run_confined(["/bin/sleep", "60"], stdin=b"input", watch=watch)
+    assert (caught.value.code, caught.value.blame) == ("engine.resources", Blame.HOST)
+    assert (len(seen), children(), descriptors()) == (2, [], before)
+
+
+def test_a_child_whose_input_is_a_descriptor_is_not_started_again(tmp_path: Path) -> None:
+    """What it has read cannot be read again."""
+    (tmp_path / "input").write_bytes(b"from a file")
+    watch, seen, _ = killer(signal.SIGKILL, 1)
+    with (tmp_path / "input").open("rb") as file, pytest.raises(EngineError):
+        run_confined(["/bin/sleep", "60"], stdin=file.fileno(), watch=watch)
+    assert len(seen) == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is looked at in /proc")
+def test_a_child_that_is_killed_at_its_bound_has_broken_it() -> None:
+    """Who has taken nearly all that it may is ended by the system for that reason."""
+    limits = ChildLimits(memory_bytes=256 << 20)
+
+    def watch(elapsed_ms: float) -> bool:
+        for found in children():
+            match = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{found}/status").read_text())
+            if match and int(match[1]) > 232 << 10 and elapsed_ms > 200:
+                os.kill(int(found), signal.SIGKILL)
+        return True
+
+    result = run_confined_python("support.confine_probe", ["hold", "230"], path=(TESTS,), limits=limits, watch=watch)
+    assert result.outcome is ChildOutcome.MEMORY
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM, errno.EPERM])
+@pytest.mark.parametrize("call", ["os.pipe", "subprocess.Popen", "selectors.DefaultSelector"])
+def test_a_system_that_lacks_something_says_what_to_do(monkeypatch: pytest.MonkeyPatch, call: str, number: int) -> None:
+    """A failing system call is an error of the host with its remedy, and leaves no descriptor."""
+
+    def refuse(*_: object, **__: object) -> object:
+        raise OSError(number, os.strerror(number))
+
+    before = descriptors()
+    with monkeypatch.context() as patch:
+        patch.setattr(f"cloche.confine.child.{call}", refuse)
+        with pytest.raises(EngineError, match=os.strerror(number)) as caught:
+            run_confined(["/bin/true"], stdin=b"input")
+    assert caught.value.blame is Blame.HOST
+    expected = "engine.unsupported" if number == errno.EPERM else "engine.resources"
+    assert caught.value.code == expected
+    assert descriptors() == before
+
+
+def test_without_memory_files_the_input_is_a_file_without_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A system that refuses memory files runs children all the same; one without any place for a file says so."""
+
+    def refuse(*_: object) -> int:
+        raise PermissionError(errno.EPERM, "refused")
+
+    monkeypatch.setattr(os, "memfd_create", refuse, raising=False)
+    assert run_confined(["/bin/cat"], stdin=b"input").stdout == b"input"
+
+    def nowhere() -> object:
+        raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", nowhere)
+    with pytest.raises(EngineError, match="No usable temporary directory") as caught:
+        run_confined(["/bin/cat"], stdin=b"input")
+    assert caught.value.code == "engine.unsupported"
 
 
 def test_fifty_runs_leave_nothing(tmp_path: Path) -> None:

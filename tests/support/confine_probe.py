@@ -12,6 +12,7 @@ import resource
 import signal
 import socket
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -111,6 +112,19 @@ def prepare(arguments: list[str]) -> Callable[[], int]:
     def crash() -> int:
         os.abort()
 
+    def hold() -> int:
+        held = b"x" * (int(arguments[1]) << 20)
+        os.write(1, b"holding")
+        time.sleep(60)
+        return len(held)
+
+    def status() -> int:
+        os.write(1, os.pread(own_status, 1 << 16, 0))
+        return 0
+
+    if arguments[0] == "stubborn":
+        signal.signal(signal.SIGXCPU, signal.SIG_IGN)
+    own_status = os.open("/proc/self/status", os.O_RDONLY) if arguments[0] == "status" else -1
     found = {
         "environment": dict(os.environ),
         "directory": str(Path.cwd()),
@@ -129,6 +143,9 @@ def prepare(arguments: list[str]) -> Callable[[], int]:
         "flood": flood,
         "grow": grow,
         "crash": crash,
+        "hold": hold,
+        "status": status,
+        "stubborn": spin,
     }
     return actions[arguments[0]]
 

@@ -14,13 +14,14 @@ import random
 import sys
 import traceback
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from cloche import app
 from cloche.app import Host
 from cloche.config import Settings
+from cloche.confine.memory import new_memory_file
 from cloche.engine import sealed
 from cloche.engine.code import NativeCode
 from cloche.engine.codec.handles import GuestResource
@@ -52,6 +53,8 @@ from cloche.wit.types import (
 )
 from support.mutant_corpus import Bucket, MutantCapability
 from support.mutants import mutant, originals_in
+
+T = TypeVar("T")
 
 READ_EVERY = 25
 CHECK_EVERY = 50
@@ -94,7 +97,7 @@ class InProcessCode:
             assert not error, take_error(lib, error or 0)
         finally:
             lib.wasmtime_component_delete(compiled)
-        descriptor = sealed.new_memory_file("mutant")
+        descriptor = new_memory_file("mutant")
         os.write(descriptor, ctypes.string_at(code.data or 0, code.size))
         lib.wasm_byte_vec_delete(ctypes.addressof(code))
         sealed.seal(descriptor)
@@ -103,6 +106,11 @@ class InProcessCode:
     def native(self, component: bytes, digest: Digest, *_: Any, **__: Any) -> NativeCode:
         """As `CodeStore.native`."""
         return NativeCode(self.compile(component, digest), (), compiled=1, wall_ms=0.0)
+
+    def load(self, component: bytes, digest: Digest, use: Callable[[NativeCode], T], *_: Any) -> T:
+        """As `CodeStore.load`."""
+        with self.native(component, digest) as code:
+            return use(code)
 
     def close(self) -> None:
         """Delete the engine."""

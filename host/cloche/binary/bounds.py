@@ -36,7 +36,8 @@ class Budget:
     MAX_DEFINITIONS: ClassVar[int] = 200_000
     """Entries that define or import something, in components and core modules; a CPython guest has 4 thousand."""
     MAX_DEFINITION_BYTES: ClassVar[int] = 1 * MIB
-    """Instance, alias, canon, import and export sections of all components together; a CPython guest has 70 kB."""
+    """Instance, alias, canon, import and export sections of all components together; a CPython guest has 70 kB. Looking
+    for memories, the import and export sections of the core modules on the way; a CPython guest has 180 kB."""
     MAX_INSTANCES: ClassVar[int] = 10_000
     """Instances of core modules and nested components that instantiating a component makes, multiplied out."""
     MAX_MEMORIES: ClassVar[int] = 100
@@ -93,7 +94,7 @@ class Budget:
             _too_large("number of definitions", str(self.definitions), str(self.MAX_DEFINITIONS), _SPLIT)
 
     def charge_definition_bytes(self, size_bytes: int) -> None:
-        """Count the bytes of a section whose entries are read one by one."""
+        """Count the bytes of a section whose entries are read one by one, names included."""
         self.definition_bytes += size_bytes
         if self.definition_bytes > self.MAX_DEFINITION_BYTES:
             found, bound = f"{self.definition_bytes} bytes", f"{self.MAX_DEFINITION_BYTES} bytes"

@@ -1,6 +1,6 @@
 """The index spaces of a component's root, and which linear memory each core memory index really is.
 
-Two indices may name one memory (an alias of an alias, a re-export through a bag or another module). `find_memory`
+Two indices may name one memory (an alias of an alias, a re-export through a bag or another module). `MemoryPlaces`
 follows them to the core instance that made it.
 """
 
@@ -18,7 +18,6 @@ from cloche.binary.root import (
     Export,
     ExportAlias,
     Instance,
-    Instantiate,
     Lift,
     Sort,
     read_aliases,
@@ -125,98 +124,124 @@ def _add_export(index: RootIndex, export: Export) -> None:
     _add(index, export.of.sort)
 
 
-def find_memory(data: Buffer, index: RootIndex, memory: int, budget: Budget) -> MemoryPlace | None:
-    """Where core memory `memory` of the root is made, or None when that cannot be told from the bytes.
+class MemoryPlaces:
+    """Where the linear memories of a component's root are made, told from the bytes alone.
 
-    Follows aliases, bags and imports of core modules. Each step must lead to an earlier core instance, and the names
-    read on the way are charged to `budget`, so that bytes made for it cannot make this slow.
-
-    Raises: ContractError: `component.malformed`, `component.too-large`. Added in 0.1.
+    Follows aliases, bags and imports of core modules. What was found out about a name of an instance, and about a core
+    module, is kept, so that all memories together cost one step for each such name and one reading of each module,
+    however often bytes made for it refer to them. Steps and what is read are charged to `budget`. Added in 0.1.
     """
-    target = _alias_target(index, memory)
-    before = len(index.core_instances)
-    while target is not None:
-        number, name = target
-        if number >= before:
-            return None
-        before = number
-        instance = index.core_instances[number]
+
+    def __init__(self, data: Buffer, index: RootIndex, budget: Budget) -> None:
+        self._data, self._index, self._budget = data, index, budget
+        self._places: dict[_Target, MemoryPlace | None] = {}
+        self._modules: dict[int, _Memories] = {}
+
+    def find(self, memory: int) -> MemoryPlace | None:
+        """The place of core memory `memory`, or None when it cannot be told. Each step leads to an earlier instance.
+
+        Raises: ContractError: `component.malformed`, `component.too-large`.
+        """
+        passed: list[_Target] = []
+        found: MemoryPlace | None = None
+        before, target = len(self._index.core_instances), _alias_target(self._index, memory)
+        while target is not None and target[0] < before:
+            if target in self._places:
+                found = self._places[target]
+                break
+            self._budget.charge_definitions(1)
+            passed.append(target)
+            step = self._step(*target)
+            if isinstance(step, MemoryPlace):
+                found = step
+                break
+            before, target = target[0], step
+        self._places.update(dict.fromkeys(passed, found))
+        return found
+
+    def _step(self, number: int, name: str) -> MemoryPlace | _Target | None:
+        """Where the memory `name` of a core instance is made, or one step closer to it."""
+        instance = self._index.core_instances[number]
         if isinstance(instance, Bag):
             item = instance.exports.get(name)
-            target = _alias_target(index, item.index) if item and item.sort == Sort.CORE_MEMORY else None
-            continue
-        section = index.core_modules[instance.of.index] if instance.of.index < len(index.core_modules) else None
-        found = None if section is None else _exported_memory(data, section, name, budget)
-        if isinstance(found, _Defined):
-            return MemoryPlace(number, found.index, found.type)
-        target = None if found is None else _argument(instance, found)
-    return None
+            return _alias_target(self._index, item.index) if item and item.sort == Sort.CORE_MEMORY else None
+        module = self._memories(instance.of.index)
+        position = None if module is None else module.exported.get(name)
+        if module is None or position is None:
+            return None
+        if position < len(module.imported):
+            inner, item_name = module.imported[position]
+            argument = instance.arguments.get(inner)
+            return None if argument is None else (argument.index, item_name)
+        position -= len(module.imported)
+        return MemoryPlace(number, position, module.defined[position]) if position < len(module.defined) else None
+
+    def _memories(self, number: int) -> _Memories | None:
+        section = self._index.core_modules[number] if number < len(self._index.core_modules) else None
+        if section is not None and number not in self._modules:
+            self._modules[number] = _read_module(self._data, section, self._budget)
+        return self._modules.get(number)
 
 
-@dataclass(frozen=True, slots=True)
-class _Defined:
-    index: int
-    type: MemoryType
+_Target = tuple[int, str]
+"""A core instance, and the name of a memory among its exports."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Imported:
-    module: str
-    name: str
+@dataclass(slots=True)
+class _Memories:
+    """The memories of one core module: imports as (module, name), then its own, and the exports that name them."""
+
+    imported: list[tuple[str, str]] = field(default_factory=list)
+    defined: list[MemoryType] = field(default_factory=list)
+    exported: dict[str, int] = field(default_factory=dict)
 
 
-def _alias_target(index: RootIndex, memory: int) -> tuple[int, str] | None:
+def _alias_target(index: RootIndex, memory: int) -> _Target | None:
     alias = index.core_memories[memory] if memory < len(index.core_memories) else None
     if isinstance(alias, ExportAlias) and alias.instance.sort == Sort.CORE_INSTANCE:
         return alias.instance.index, alias.name
     return None
 
 
-def _argument(instance: Instantiate, item: _Imported) -> tuple[int, str] | None:
-    argument = instance.arguments.get(item.module)
-    return None if argument is None else (argument.index, item.name)
-
-
-def _exported_memory(data: Buffer, module: Section, name: str, budget: Budget) -> _Defined | _Imported | None:
-    """The memory that a core module exports as `name`, None when it exports none."""
-    imported: list[_Imported] = []
-    defined: list[MemoryType] = []
+def _read_module(data: Buffer, module: Section, budget: Budget) -> _Memories:
+    found = _Memories()
     for section in module_sections(data, module.start, module.end):
         budget.charge_section()
         reader = Reader(data, section.start, section.end)
-        if section.id == ModuleSection.IMPORT:
-            imported = _memory_imports(reader, budget)
-        elif section.id == ModuleSection.MEMORY:
-            defined = read_memories(reader, budget)
-        elif section.id == ModuleSection.EXPORT:
-            position = _export_index(reader, name, budget)
-            if position is None:
-                return None
-            if position < len(imported):
-                return imported[position]
-            position -= len(imported)
-            return _Defined(position, defined[position]) if position < len(defined) else None
-    return None
+        if section.id in (ModuleSection.IMPORT, ModuleSection.EXPORT):
+            budget.charge_definition_bytes(section.size_bytes)
+        match section.id:
+            case ModuleSection.IMPORT:
+                found.imported = _memory_imports(reader, budget)
+            case ModuleSection.MEMORY:
+                found.defined = read_memories(reader, budget)
+            case ModuleSection.EXPORT:
+                found.exported = _memory_exports(reader, budget)
+                break
+            case _:
+                pass
+    return found
 
 
-def _memory_imports(reader: Reader, budget: Budget) -> list[_Imported]:
+def _memory_imports(reader: Reader, budget: Budget) -> list[tuple[str, str]]:
     number = reader.count("imports", 4)
     budget.charge_definitions(number)
-    found: list[_Imported] = []
+    found: list[tuple[str, str]] = []
     for _ in range(number):
-        item = _Imported(reader.name(), reader.name())
+        item = reader.name(), reader.name()
         if skip_import_type(reader):
             found.append(item)
     return found
 
 
-def _export_index(reader: Reader, name: str, budget: Budget) -> int | None:
+def _memory_exports(reader: Reader, budget: Budget) -> dict[str, int]:
     number = reader.count("exports", 3)
     budget.charge_definitions(number)
+    found: dict[str, int] = {}
     for _ in range(number):
-        found = reader.name()
+        name = reader.name()
         kind = reader.byte("the kind of a core export")
         position = reader.u32("the index of a core export")
-        if found == name:
-            return position if kind == 0x02 else None
-    return None
+        if kind == 0x02:
+            found[name] = position
+    return found

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from cloche.binary.bounds import Budget
 from cloche.binary.core import PAGE_BYTES
 from cloche.binary.header import is_component
-from cloche.binary.index import MemoryPlace, RootIndex, find_memory, index_root
+from cloche.binary.index import MemoryPlace, MemoryPlaces, RootIndex, index_root
 from cloche.binary.leb import encode_index, encode_name, encode_section, encode_u32, encode_vector
 from cloche.binary.reader import Buffer
 from cloche.binary.root import Sort
@@ -32,7 +32,8 @@ _MEMORY, _PREVIOUS, _SIZE = "m", "p", "s"
 class Probed:
     """A derived component and how many distinct linear memories its probe adds up.
 
-    Fewer than `Survey.memory_count` when nested components have memories of their own. Added in 0.1.
+    Fewer than `Survey.memory_count` when nested components, or core modules that export none, have memories of their
+    own. Added in 0.1.
     """
 
     bytes: bytes
@@ -46,7 +47,8 @@ def add_probe(data: Buffer) -> Probed | None:
     to this host, for 64-bit, shared or imported memories, for more than `MAX_PROBED_MEMORIES`, and for a component
     that exports such a name itself. The cost is one copy of `data`; no function body is read. Pure.
 
-    The result is to be validated and compiled like any component; on failure fall back to `data`. Added in 0.1.
+    The result is to be validated and compiled like any component; when it does not validate, `data` itself still may:
+    the engine bounds the number of modules, instances and more. Added in 0.1.
     """
     if not is_component(data):
         return None
@@ -67,10 +69,10 @@ def _clashes(name: str) -> bool:
 
 def _distinct_memories(data: Buffer, index: RootIndex) -> list[int]:
     """One core memory index for each memory that can be counted; empty when one of them cannot."""
-    budget = Budget()
+    all_places = MemoryPlaces(data, index, Budget())
     places: dict[tuple[int, int], int] = {}
     for memory in range(len(index.core_memories)):
-        place = find_memory(data, index, memory, budget)
+        place = all_places.find(memory)
         if place is None or not _is_countable(place):
             return []
         places.setdefault((place.instance, place.index), memory)

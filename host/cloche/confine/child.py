@@ -1,8 +1,8 @@
 """Run a program, or Python code of ours, in a confined child process and wait for it.
 
 The child gets no environment, no descriptors but the named ones, `/` as directory, a session of its own, resource
-limits, and what Landlock and seccomp offer here. It dies with its parent, and everything in its session is killed when
-it ends, however it ends.
+limits, none of root's rights, and what Landlock and seccomp offer here. It dies with its parent, and everything in its
+session is killed when it ends, however it ends.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import selectors
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -26,7 +25,9 @@ from typing import Any
 from cloche.confine.launcher import FAILED_STATUS
 from cloche.confine.level import Level
 from cloche.confine.limits import ChildLimits
+from cloche.confine.memory import new_memory_file
 from cloche.confine.seccomp import Group
+from cloche.confine.shortage import shortage
 from cloche.errors import EngineError, RegistryError
 from cloche.model import GIB, KIB
 
@@ -36,6 +37,8 @@ _REPORT_BYTES = 16 * KIB
 _READ_BYTES = 256 * KIB
 _TICK_SECONDS = 0.02
 _DRAIN_SECONDS = 1.0
+_KILLS = (-signal.SIGKILL, -signal.SIGTERM)
+_NEAR = 7 / 8  # of its bound on memory: what a child had at the last look before it was killed
 # Address space beside memory: shared mappings, thread arenas and the library are reserved and never resident.
 _ADDRESS_SPACE_EXTRA_BYTES = 2 * GIB
 _SYSTEM_LIBRARIES = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/etc/ld.so.cache")
@@ -99,9 +102,13 @@ def run_confined(
     milliseconds about fifty times a second; when it answers False the child is killed. Blocks at most `limits.wall_ms`
     and a second; may be called from many threads at once.
 
+    A child that is killed from outside (by hand, or because the system is out of memory) while it keeps its bounds is
+    started once more, with all of its time, unless `stdin` is a descriptor.
+
     Returns: the outcome; a child that fails or breaks a limit is a result, not an exception.
-    Raises: EngineError (`engine.unsupported`) when no child can be started or locked in; RegistryError (`registry.io`)
-        when there is no room for its input. Added in 0.1.
+    Raises: EngineError `engine.unsupported` when no child can be started or locked in, `engine.resources` when the
+        system lacks what it takes or the child was killed from outside again; RegistryError (`registry.io`) when there
+        is no room for its input. Added in 0.1.
     """
     plan = {
         "program": [str(part) for part in argv],
@@ -128,8 +135,9 @@ def run_confined_python(
     """Run `prepare(arguments)` of our own `module` in a confined child, lock it in, then run what it returned.
 
     `prepare` may still open files and load libraries; the callable that it returns runs without any file, and its int
-    is the exit status. `path` goes before the standard library on the import path; site-packages are not on it.
-    Otherwise as `run_confined`. Added in 0.1.
+    is the exit status. `path` goes before the standard library on the import path; site-packages are not on it. It
+    begins what it writes to `pass_fds` at their start, as it may be started a second time. Otherwise as `run_confined`.
+    Added in 0.1.
     """
     plan = {
         "program": None,
@@ -144,7 +152,32 @@ def run_confined_python(
     return _run(plan, stdin, limits or ChildLimits(), pass_fds, nice, watch)
 
 
+class _KilledError(EngineError):
+    """A child ended by a signal that neither it, nor a bound of its own, nor this process explains."""
+
+    default_code = "engine.resources"
+
+
 def _run(
+    plan: dict[str, Any],
+    stdin: bytes | int | None,
+    limits: ChildLimits,
+    pass_fds: Sequence[int],
+    nice: int,
+    watch: Callable[[float], bool] | None,
+) -> ChildResult:
+    started = time.monotonic()
+    try:
+        return _run_once(plan, stdin, limits, pass_fds, nice, watch)
+    except _KilledError:
+        if isinstance(stdin, int):  # what was read from it may be gone
+            raise
+    spent_ms = (time.monotonic() - started) * 1000
+    again = None if watch is None else lambda elapsed_ms: watch(spent_ms + elapsed_ms)
+    return _run_once(plan, stdin, limits, pass_fds, nice, again)
+
+
+def _run_once(
     plan: dict[str, Any],
     stdin: bytes | int | None,
     limits: ChildLimits,
@@ -159,37 +192,39 @@ def _run(
         )
     package = Path(__file__).resolve().parent.parent
     with _input(stdin) as standard_input, contextlib.ExitStack() as stack:
-        read_end, write_end = os.pipe()
-        stack.callback(os.close, read_end)
         try:
-            full_plan = {
-                "path": [],
-                **plan,
-                "report": write_end,
-                "parent": os.getpid(),
-                "package": str(package),
-                "nice": nice,
-                "rlimits": _rlimits(limits),
-            }
-            process = subprocess.Popen(
-                [sys.executable, "-I", "-S", "-B", str(package / "confine" / "launcher.py"), json.dumps(full_plan)],
-                stdin=standard_input,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                env={},
-                cwd="/",
-                close_fds=True,
-                pass_fds=(write_end, *pass_fds),
-                start_new_session=True,
-            )
+            read_end, write_end = os.pipe()
+            stack.callback(os.close, read_end)
+            try:
+                selector = stack.enter_context(selectors.DefaultSelector())
+                full_plan = {
+                    "path": [],
+                    **plan,
+                    "report": write_end,
+                    "parent": os.getpid(),
+                    "package": str(package),
+                    "nice": nice,
+                    "rlimits": _rlimits(limits),
+                }
+                process = subprocess.Popen(
+                    [sys.executable, "-I", "-S", "-B", str(package / "confine" / "launcher.py"), json.dumps(full_plan)],
+                    stdin=standard_input,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    env={},
+                    cwd="/",
+                    close_fds=True,
+                    pass_fds=(write_end, *pass_fds),
+                    start_new_session=True,
+                )
+            finally:
+                os.close(write_end)
         except OSError as error:
-            raise EngineError(f"a child process cannot be started: {error}", code="engine.unsupported") from error
-        finally:
-            os.close(write_end)
+            raise shortage("a child process cannot be started", error) from error
         with process:
             watcher = _Watcher(process, read_end, limits, watch)
             try:
-                watcher.run()
+                watcher.run(selector)
             finally:
                 watcher.end()
         return watcher.result()
@@ -214,25 +249,28 @@ def _input(stdin: bytes | int | None) -> Iterator[int]:
     """Bytes go through a file in memory: no pipe to feed while the output is read."""
     if stdin is None:
         yield subprocess.DEVNULL
-    elif isinstance(stdin, int):
+        return
+    if isinstance(stdin, int):
         yield stdin
-    else:
-        with tempfile.TemporaryFile(buffering=0) if not hasattr(os, "memfd_create") else _memory_file() as file:
-            try:
-                rest = memoryview(stdin)
-                while rest:
-                    rest = rest[os.write(file.fileno(), rest) :]
-            except OSError as error:
-                raise RegistryError(
-                    f"{len(stdin)} bytes for a child process cannot be kept in memory: {error.strerror}; raise this "
-                    "process's limit on files (`ulimit -f`), or free memory"
-                ) from error
-            os.lseek(file.fileno(), 0, os.SEEK_SET)
-            yield file.fileno()
-
-
-def _memory_file() -> Any:
-    return os.fdopen(os.memfd_create("cloche-input"), "w+b", buffering=0)
+        return
+    try:
+        file = new_memory_file("cloche-input")
+    except OSError as error:
+        raise shortage("there is nowhere to keep the input of a child process", error) from error
+    try:
+        try:
+            rest = memoryview(stdin)
+            while rest:
+                rest = rest[os.write(file, rest) :]
+            os.lseek(file, 0, os.SEEK_SET)
+        except OSError as error:
+            raise RegistryError(
+                f"{len(stdin)} bytes for a child process cannot be kept in memory: {error.strerror}; raise this "
+                "process's limit on files (`ulimit -f`), or free memory"
+            ) from error
+        yield file
+    finally:
+        os.close(file)
 
 
 class _Watcher:
@@ -250,34 +288,38 @@ class _Watcher:
         self._kept = {self._stdout: limits.output_bytes + 1, self._stderr: STDERR_BYTES, report: _REPORT_BYTES}
         self._verdict: ChildOutcome | None = None
         self._peak_rss_bytes = 0
+        self._cpu_seconds = 0.0
         self._wall_ms = 0.0
 
-    def run(self) -> None:
+    def run(self, selector: selectors.BaseSelector) -> None:
         """Until the child ends or breaks a bound, then until its output is drained."""
-        with selectors.DefaultSelector() as selector:
-            for descriptor in self._caught:
-                os.set_blocking(descriptor, False)
-                selector.register(descriptor, selectors.EVENT_READ)
-            with self._exit_descriptor() as exited:
-                if exited is not None:
-                    selector.register(exited, selectors.EVENT_READ)
-                while self._verdict is None and not self._has_exited():
-                    self._read(selector, _TICK_SECONDS)
-                    self._verdict = self._judge()
-                if exited is not None:
-                    selector.unregister(exited)
-            self._wall_ms = (time.monotonic() - self._started) * 1000
-            self._kill_session()
-            until = time.monotonic() + _DRAIN_SECONDS
-            while selector.get_map() and time.monotonic() < until:
+        for descriptor in self._caught:
+            os.set_blocking(descriptor, False)
+            selector.register(descriptor, selectors.EVENT_READ)
+        with self._exit_descriptor() as exited:
+            if exited is not None:
+                selector.register(exited, selectors.EVENT_READ)
+            while self._verdict is None and not self._has_exited():
                 self._read(selector, _TICK_SECONDS)
+                self._verdict = self._judge()
+            if exited is not None:
+                selector.unregister(exited)
+        self._wall_ms = (time.monotonic() - self._started) * 1000
+        self._sample_processor()
+        self._kill_session()
+        until = time.monotonic() + _DRAIN_SECONDS
+        while selector.get_map() and time.monotonic() < until:
+            self._read(selector, _TICK_SECONDS)
 
     def end(self) -> None:
         """Kill what is left of the session; the caller reaps the child."""
         self._kill_session()
 
     def result(self) -> ChildResult:
-        """What happened, once the child is reaped. Raises: EngineError (`engine.unsupported`): it was not locked in."""
+        """What happened, once the child is reaped.
+
+        Raises: EngineError `engine.unsupported` when it was not locked in, `engine.resources` when it was killed.
+        """
         status = self._process.returncode
         stdout, stderr = bytes(self._caught[self._stdout]), bytes(self._caught[self._stderr])
         report = self._read_report()
@@ -290,8 +332,7 @@ class _Watcher:
                 code="engine.unsupported",
             )
         if verdict is None:
-            could_use_ms = self._wall_ms * (os.cpu_count() or 1)
-            verdict = _outcome(status, stderr, could_use_ms >= self._limits.cpu_seconds * 1000)
+            verdict = self._why_killed(status) if status in _KILLS else _outcome(status, stderr)
         return ChildResult(
             outcome=verdict,
             status=status,
@@ -353,6 +394,24 @@ class _Watcher:
         self._peak_rss_bytes = max(self._peak_rss_bytes, peak)
         return peak
 
+    def _sample_processor(self) -> None:
+        # What remains of a process until it is reaped tells it, for all its threads.
+        with contextlib.suppress(OSError):
+            fields = Path(f"/proc/{self._process.pid}/stat").read_bytes().rpartition(b")")[2].split()
+            self._cpu_seconds = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def _why_killed(self, status: int) -> ChildOutcome:
+        """What a signal says that we did not send and that no program dies of by itself."""
+        if self._cpu_seconds >= self._limits.cpu_seconds:  # the hard limit, for who ignores the soft one
+            return ChildOutcome.TIMEOUT
+        if self._peak_rss_bytes >= _NEAR * self._limits.memory_bytes:
+            return ChildOutcome.MEMORY
+        raise _KilledError(
+            f"a child process was killed from outside (signal {-status}) after {self._wall_ms / 1000:.1f} s, with "
+            f"{self._peak_rss_bytes} bytes of memory, which is within its bounds; if nobody did that by hand, the "
+            "system or the container ran out of memory: free some, or raise its limit"
+        )
+
     def _kill_session(self) -> None:
         if self._process.returncode is None:
             with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -366,15 +425,12 @@ class _Watcher:
         return merged
 
 
-def _outcome(status: int, stderr: bytes, may_have_used_its_time: bool) -> ChildOutcome:
-    """What ended a child that we did not end ourselves."""
+def _outcome(status: int, stderr: bytes) -> ChildOutcome:
+    """What ended a child that nobody killed."""
     if status == 0:
         return ChildOutcome.OK
     if status == -signal.SIGXCPU:
         return ChildOutcome.TIMEOUT
-    if status == -signal.SIGKILL:
-        # From the kernel: the hard processor limit, for who ignores the soft one, or the system ran out of memory.
-        return ChildOutcome.TIMEOUT if may_have_used_its_time else ChildOutcome.MEMORY
     if _OUT_OF_MEMORY.search(stderr):
         return ChildOutcome.MEMORY
     if status == -signal.SIGXFSZ:

@@ -1,4 +1,4 @@
-"""What a confined child does first: limits, no new privileges, Landlock, seccomp; then it becomes the program.
+"""What a confined child does first: limits, Landlock, no privileges, seccomp; then it becomes the program.
 
 Run as `python -I -S -B launcher.py PLAN`, where PLAN is JSON made by `cloche.confine.child`. A program is executed; a
 Python entry point is imported, *prepared* with files still in reach, locked in, and then run. What was reached is told
@@ -79,12 +79,13 @@ def _make_package(directory: str) -> None:
 
 
 def _lock(plan: dict[str, Any]) -> dict[str, Any]:
-    from cloche.confine import landlock, seccomp  # noqa: PLC0415 - the package is known only now
+    from cloche.confine import landlock, privileges, seccomp  # noqa: PLC0415 - the package is known only now
 
     if sys.platform == "linux":
         seccomp.set_no_new_privileges()
     groups = [seccomp.Group(name) for name in plan["groups"]]
     abi = landlock.restrict(readable=plan["readable"], writable=plan["writable"], executable=plan["executable"])
+    privileges.drop(keep_files=plan["program"] is not None)
     return {"landlock_abi": abi, "seccomp": seccomp.restrict(groups), "rlimits": True}
 
 

@@ -9,6 +9,8 @@ from cloche.confine import landlock, seccomp
 
 WORDS = ("none", "rlimits", "seccomp", "landlock", "landlock+seccomp")
 """Every word for a level, weakest first."""
+FULL = "landlock+seccomp"
+"""What a child should be confined by; with less everything works, and the operator is told."""
 
 
 @dataclass(frozen=True, slots=True)

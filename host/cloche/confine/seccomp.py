@@ -43,7 +43,7 @@ GROUPS: dict[Group, tuple[str, tuple[str, ...]]] = {
         "restart_syscall", "arch_prctl", "set_tid_address", "set_robust_list", "rseq", "membarrier", "tgkill",
         "prlimit64", "newfstatat", "sysinfo",
     )),
-    Group.THREADS: ("threads in this process; never another process", ("clone",)),
+    Group.THREADS: ("threads in this process; never another process, never a namespace of its own", ("clone",)),
     Group.NATIVE_CODE: ("memory that holds compiled code (without it, mmap and mprotect refuse PROT_EXEC)", ()),
     Group.OPEN_FILES: ("open and list files that Landlock lets through", (
         "open", "openat", "access", "faccessat", "faccessat2", "stat", "lstat", "statx", "readlink", "readlinkat",
@@ -70,7 +70,7 @@ DENIED: tuple[tuple[tuple[str, ...], str], ...] = (
     (("ptrace", "process_vm_readv", "process_vm_writev", "pidfd_getfd", "kcmp"), "memory and descriptors of others"),
     (("memfd_create", "userfaultfd", "shmget"), "memory outside the accounted one; kernel attack surface"),
     (("io_uring_setup", "io_uring_enter", "io_uring_register"), "system calls that no filter sees"),
-    (("unshare", "setns", "mount", "pivot_root", "chroot"), "namespaces and mounts"),
+    (("unshare", "setns", "mount", "pivot_root", "chroot"), "namespaces and mounts (clone takes no flag for them)"),
     (("bpf", "perf_event_open", "keyctl", "add_key", "request_key"), "kernel attack surface"),
     (("prctl", "personality", "seccomp", "ioctl"), "changing the terms of confinement; devices"),
     (("setuid", "setgid", "setresuid", "setgroups", "capset"), "other identities"),
@@ -81,6 +81,9 @@ DENIED: tuple[tuple[tuple[str, ...], str], ...] = (
 _ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 _X32_BIT = 0x40000000
 _CLONE_THREAD = 0x00010000
+# What C libraries set when they start a thread: CLONE_VM, FS, FILES, SIGHAND, THREAD, SYSVSEM, SETTLS, PARENT_SETTID,
+# CHILD_CLEARTID, DETACHED, CHILD_SETTID. Not CLONE_NEWUSER and its kind, which open namespaces, nor CLONE_PTRACE.
+_CLONE_FLAGS = 0x017D0F00
 _PROT_EXEC = 4
 # F_DUPFD, F_GETFD, F_SETFD, F_GETFL, F_SETFL, F_DUPFD_CLOEXEC. Not F_SETOWN and F_SETSIG: together they are `kill`.
 _FCNTL_COMMANDS = (0, 1, 2, 3, 4, 1030)
@@ -126,7 +129,8 @@ def program(groups: Iterable[Group], machine: str, process: int) -> bytes:
         if group in wanted:
             plain += [name for name in GROUPS[group][1] if name in numbers]
     checked = {
-        "clone": _when_any_bit(0, _CLONE_THREAD, _ALLOW, _EPERM),
+        "clone": _when_any_bit(0, ~_CLONE_FLAGS & 0xFFFFFFFF, _EPERM, None)
+        + _when_any_bit(0, _CLONE_THREAD, _ALLOW, _EPERM),
         "fcntl": _when_one_of(1, _FCNTL_COMMANDS),
         "tgkill": _when_equal(0, process, _ALLOW, _EPERM),
         "prlimit64": _when_equal(0, 0, None, _EPERM)
@@ -169,13 +173,14 @@ def _load_argument(index: int, *, high: bool) -> bytes:
     return _instruction(_LOAD, 16 + 8 * index + (4 if high else 0))
 
 
-def _when_any_bit(index: int, bits: int, then: int, otherwise: int) -> list[bytes]:
-    return [
+def _when_any_bit(index: int, bits: int, then: int, otherwise: int | None) -> list[bytes]:
+    """The lower half of the argument is looked at; `otherwise` None falls through to what follows."""
+    block = [
         _load_argument(index, high=False),
         _instruction(_ANY_BIT, bits, 0, 1),
         _instruction(_RETURN, then),
-        _instruction(_RETURN, otherwise),
     ]
+    return block if otherwise is None else [*block, _instruction(_RETURN, otherwise)]
 
 
 def _when_one_of(index: int, values: tuple[int, ...]) -> list[bytes]:

@@ -10,6 +10,8 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import secrets
+import stat
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,11 +22,12 @@ from cloche.engine.cache_entry import (
     CacheEntry,
     EntryKey,
     describe,
+    is_plausible,
     remove,
     verified_copy,
     write_entry,
 )
-from cloche.engine.cache_lock import acquire, remove_if_free
+from cloche.engine.cache_lock import acquire, release, remove_if_free
 from cloche.engine.cache_secret import KEY_NAME, BadKeyError, make_key, read_key
 from cloche.errors import RegistryError
 from cloche.model import GIB
@@ -34,7 +37,7 @@ DEFAULT_MAX_BYTES = 4 * GIB
 
 _ENTRY = re.compile(r"[0-9a-f]{64}\.native")
 _LOCK = re.compile(r"[0-9a-f]{64}\.lock")
-_TEMPORARY = re.compile(r"(new|key)-[0-9a-f]{16}")
+_TEMPORARY = re.compile(r"(new|key|work)-[0-9a-f]{16}")
 _STALE_SECONDS = 3600
 
 
@@ -66,7 +69,8 @@ class NativeCache:
                 try:
                     descriptor = verified_copy(file, key, secret)
                     if descriptor is not None:
-                        os.utime(file)
+                        with contextlib.suppress(OSError):  # a home that may only be read serves just as well
+                            os.utime(file)
                         return descriptor
                 finally:
                     os.close(file)
@@ -118,9 +122,26 @@ class NativeCache:
                 self._tell(f"the native-code cache cannot be used: {_reason(error)}")
                 held = None
             if held is not None:
-                stack.callback(os.close, held)
-                stack.callback(remove, directory, f"{key.name}.lock")  # before the close that frees the lock
+                stack.callback(release, directory, f"{key.name}.lock", held)
             yield
+
+    @contextlib.contextmanager
+    def workspace(self) -> Iterator[Path]:
+        """An empty directory for one piece of work, removed afterwards; what a killed process left, `gc` removes.
+
+        Raises: RegistryError (`registry.io`) when it cannot be made.
+        """
+        name = f"work-{secrets.token_hex(8)}"
+        try:
+            with self._directory(create=True) as directory:
+                os.mkdir(name, 0o700, dir_fd=directory)
+        except (OSError, _UnusableError) as error:
+            raise _io(self._path, error) from error
+        try:
+            yield (self._path / name).resolve()
+        finally:
+            with contextlib.suppress(OSError, _UnusableError), self._directory() as directory:
+                remove(directory, name)
 
     def entries(self) -> tuple[CacheEntry, ...]:
         """What is cached, most recently used first. Raises: RegistryError (`registry.io`) when it cannot be read."""
@@ -167,13 +188,13 @@ class NativeCache:
             except FileNotFoundError:
                 continue
             is_stale = _TEMPORARY.fullmatch(name) is not None and status.st_mtime < now - _STALE_SECONDS
-            if _ENTRY.fullmatch(name):
+            if _ENTRY.fullmatch(name) and is_plausible(status):
                 total += status.st_size
                 kept.append((status.st_mtime, name, status.st_size))
             elif _LOCK.fullmatch(name):
                 remove_if_free(directory, name)
-            elif is_stale:
-                freed += remove(directory, name) * status.st_size
+            elif is_stale or _ENTRY.fullmatch(name):
+                freed += remove(directory, name) * (status.st_size if stat.S_ISREG(status.st_mode) else 0)
         for _, name, size in sorted(kept):
             if total <= max_bytes:
                 break

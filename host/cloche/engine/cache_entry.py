@@ -14,11 +14,13 @@ import os
 import platform
 import re
 import secrets
+import shutil
 import stat
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from cloche.confine.memory import new_memory_file
 from cloche.engine import sealed
 from cloche.model import GIB, Digest
 
@@ -33,11 +35,16 @@ _MAGIC = b"CLOCHE-NATIVE-1\n"
 _MAC_BYTES = 32
 _MAX_LABEL_BYTES = 4096
 _HEADER_BYTES = len(_MAGIC) + _MAC_BYTES + 4
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_KIND = re.compile(r"[a-z]{1,16}")
 
 
 @dataclass(frozen=True, slots=True)
 class EntryKey:
-    """Everything that native code depends on. `kind` says what the bytes are (`component`, `module`, `split`)."""
+    """Everything that native code depends on. `kind` says what the bytes are (`component`, `module`, `split`).
+
+    `engine_version` names one build of the engine, and not only its release.
+    """
 
     digest: Digest
     kind: str
@@ -85,7 +92,8 @@ def target() -> str:
 def verified_copy(file: int, key: EntryKey, secret: bytes) -> int | None:
     """Copy, seal, then check the copy: what was checked is what is used, whatever happens to the file.
 
-    Returns: a sealed descriptor, or None when the entry is not one that we made for `key`. Raises: OSError.
+    Returns: a descriptor, sealed where this system can, or None when the entry is not one that we made for `key`.
+    Raises: OSError.
     """
     status = os.fstat(file)
     if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid() or status.st_size > MAX_ENTRY_BYTES:
@@ -98,7 +106,7 @@ def verified_copy(file: int, key: EntryKey, secret: bytes) -> int | None:
     if label_bytes > _MAX_LABEL_BYTES or offset > status.st_size:
         return None
     label = os.pread(file, label_bytes, _HEADER_BYTES)
-    descriptor = sealed.new_memory_file(f"cloche-{key.kind}")
+    descriptor = new_memory_file(f"cloche-{key.kind}")
     try:
         sealed.copy(file, offset, status.st_size - offset, descriptor)
         sealed.seal(descriptor)
@@ -143,37 +151,52 @@ def write_entry(directory: int, name: str, key: EntryKey, secret: bytes, descrip
     os.fsync(directory)
 
 
+def is_plausible(status: os.stat_result) -> bool:
+    """Whether a file could be an entry at all: a pipe, a directory or an empty file cannot."""
+    return stat.S_ISREG(status.st_mode) and status.st_size >= _HEADER_BYTES
+
+
 def describe(directory: int, name: str) -> CacheEntry | None:
-    """What the entry's file says about itself; None when it cannot be opened."""
+    """What the entry's file says about itself; None when it is no plausible entry or cannot be read."""
     try:
         file = os.open(name, READ_FLAGS, dir_fd=directory)
+        try:
+            status = os.fstat(file)
+            if not is_plausible(status):
+                return None
+            header = os.pread(file, _HEADER_BYTES + _MAX_LABEL_BYTES, 0)
+        finally:
+            os.close(file)
     except OSError:
         return None
-    try:
-        status = os.fstat(file)
-        header = os.pread(file, _HEADER_BYTES + _MAX_LABEL_BYTES, 0)
-    finally:
-        os.close(file)
     label: object = None
     length = int.from_bytes(header[_HEADER_BYTES - 4 : _HEADER_BYTES], "little")
-    with contextlib.suppress(ValueError):
+    with contextlib.suppress(ValueError, RecursionError):
         label = json.loads(header[_HEADER_BYTES : _HEADER_BYTES + length])
     known = label if isinstance(label, dict) else {}
     return CacheEntry(
         name=name.removesuffix(".native"),
-        digest=str(known.get("digest", "unknown")),
-        kind=str(known.get("kind", "unknown")),
+        digest=_word(known.get("digest"), _DIGEST),
+        kind=_word(known.get("kind"), _KIND),
         size_bytes=status.st_size,
         last_used=status.st_mtime,
     )
 
 
+def _word(value: object, pattern: re.Pattern[str]) -> str:
+    # The label is not verified: it may say anything, at any length.
+    return value if isinstance(value, str) and pattern.fullmatch(value) else "unknown"
+
+
 def remove(directory: int, name: str) -> bool:
-    """Remove one file; False when it is not there or cannot be removed."""
+    """Remove one file, or a directory with all that it holds; False when it is not there or cannot be removed."""
     try:
         os.unlink(name, dir_fd=directory)
     except OSError:
-        return False
+        try:
+            shutil.rmtree(name, dir_fd=directory)
+        except OSError:
+            return False
     return True
 
 

@@ -12,17 +12,21 @@ from cloche.engine.cache_entry import remove
 
 _POLL_SECONDS = 0.05
 
+_held: set[int] = set()
+"""Descriptors that hold, or are about to hold, a lock of this process."""
+
 
 def acquire(
     directory: int, name: str, waiting: Callable[[float], None] | None, cancelled: Callable[[], bool] | None
 ) -> int | None:
     """Wait for the lock `name` and return the descriptor that holds it, or None when `cancelled` answers True.
 
-    To let go, remove the file and then close the descriptor. `waiting` is told the seconds waited. Raises: OSError.
+    To let go, `release` it. `waiting` is told the seconds waited. Raises: OSError.
     """
     started = time.monotonic()
     while True:
         file = os.open(name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=directory)
+        _held.add(file)
         try:
             while True:
                 try:
@@ -30,7 +34,7 @@ def acquire(
                     break
                 except BlockingIOError:
                     if cancelled is not None and cancelled():
-                        os.close(file)
+                        _close(file)
                         return None
                     if waiting is not None:
                         waiting(time.monotonic() - started)
@@ -40,9 +44,16 @@ def acquire(
                 if os.fstat(file).st_ino == os.stat(name, dir_fd=directory, follow_symlinks=False).st_ino:
                     return file
         except BaseException:
-            os.close(file)
+            _close(file)
             raise
-        os.close(file)
+        _close(file)
+
+
+def release(directory: int, name: str, held: int) -> None:
+    """Let go of a lock. Does nothing in a child that was forked meanwhile: the lock is its parent's."""
+    if held in _held:
+        remove(directory, name)
+        _close(held)
 
 
 def remove_if_free(directory: int, name: str) -> None:
@@ -54,3 +65,18 @@ def remove_if_free(directory: int, name: str) -> None:
             remove(directory, name)
         finally:
             os.close(file)
+
+
+def _close(file: int) -> None:
+    if file in _held:
+        _held.discard(file)
+        os.close(file)
+
+
+def _let_go() -> None:
+    """In a forked child: a lock is shared with the parent's descriptor, and would outlive it here."""
+    while _held:
+        os.close(_held.pop())
+
+
+os.register_at_fork(after_in_child=_let_go)

@@ -14,17 +14,22 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import TypeVar
 
+from cloche.confine.level import FULL, Level
 from cloche.confine.limits import ChildLimits
+from cloche.confine.memory import new_memory_file
+from cloche.confine.shortage import shortage
 from cloche.engine import sealed
 from cloche.engine.cache import DEFAULT_MAX_BYTES, NativeCache
 from cloche.engine.cache_entry import CacheEntry, EntryKey, target
 from cloche.engine.compile import (
     COMPILE_LIMITS,
+    PROGRESS_EVERY_MS,
     QUIET_MS,
     CodeKind,
     Progress,
@@ -33,11 +38,13 @@ from cloche.engine.compile import (
     ensure_compilable,
 )
 from cloche.engine.ffi import library
-from cloche.engine.modules import SPLIT_LEAST_BYTES, split_component
+from cloche.engine.modules import SPLIT_LEAST_BYTES, Split, SplitError, split_component
 from cloche.engine.profile import Profile
-from cloche.errors import ClocheError, ContractError, EngineError
+from cloche.errors import ClocheError, ContractError, EngineError, RegistryError
 from cloche.model import MIB, Digest
 from cloche.observe.events import EventKind
+
+T = TypeVar("T")
 
 Emit = Callable[[EventKind, Mapping[str, object]], None]
 """Takes events: on the caller's thread, or on the background's."""
@@ -50,6 +57,7 @@ _SHARED_BYTES = 64 * MIB  # native code of modules kept open, so that plugins sh
 _BACKGROUND_NICE = 10
 _BACKGROUND_PATIENCE = 4  # times the wall limit: it runs at low priority
 _MAX_WALL_MS = 24 * 3600 * 1000
+_SLOT_POLL_SECONDS = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +118,9 @@ class CodeStore:
         background: bool = True,
     ) -> None:
         self._profile, self._emit, self._limits = profile, emit, limits
+        self._warned: set[str] = set()
         self._cache = NativeCache(home / "cache" / "native", max_bytes=max_bytes, warn=self._warn)
-        self._target = target()
+        self._target, self._engine_build = target(), _engine_build()
         self._slots = threading.BoundedSemaphore(COMPILES_AT_ONCE)
         self._shared = _SharedCode()
         self._background = _Background(self._compile_whole, self._warn) if background else None
@@ -136,11 +145,17 @@ class CodeStore:
                 found, modules = parts
         if found is None:
             found = self._obtain(digest, component, CodeKind.COMPONENT, job)
-        elif modules and job.is_kept and self._background is not None:
-            self._background.add(digest, component)
+            if job.why_whole:
+                self._warn(f"component {digest[:12]} was compiled whole, which takes longer: {job.why_whole}")
         code = NativeCode(found, modules, compiled=job.compiled, wall_ms=job.wall_ms)
-        facts = {"digest": digest, "hit": job.compiled == 0, "whole": code.whole, "wall_ms": round(code.wall_ms, 1)}
-        self._emit(EventKind.CACHE, facts)
+        try:
+            if modules and job.is_kept and self._background is not None:
+                self._background.add(digest, component)
+            facts = {"digest": digest, "hit": job.compiled == 0, "whole": code.whole, "wall_ms": round(code.wall_ms, 1)}
+            self._emit(EventKind.CACHE, facts)
+        except BaseException:
+            code.close()
+            raise
         return code
 
     def cached_whole(self, digest: Digest) -> NativeCode | None:
@@ -150,10 +165,40 @@ class CodeStore:
         wall_ms = (time.monotonic() - started) * 1000
         return None if found is None else NativeCode(found, (), compiled=0, wall_ms=wall_ms)
 
+    def load(
+        self,
+        component: bytes,
+        digest: Digest,
+        use: Callable[[NativeCode], T],
+        progress: ProgressSink | None = None,
+    ) -> T:
+        """What `use` makes of the component's native code, which is closed afterwards. Blocks as `native`.
+
+        Code that verified and that the engine refuses (`engine.cache`) is forgotten and compiled once more.
+        Raises: as `native` and `use`.
+        """
+        try:
+            with self.native(component, digest, progress) as code:
+                return use(code)
+        except EngineError as error:
+            if error.code != "engine.cache":
+                raise
+            self._warn(f"component {digest[:12]} is compiled again: {error.message}")
+        self.forget(digest)
+        with self.native(component, digest, progress) as code:
+            return use(code)
+
     def forget(self, digest: Digest) -> None:
-        """Remove the code of one component, as when the engine does not load what verified; shared modules stay."""
-        for kind in (CodeKind.COMPONENT, _SPLIT):
-            self._cache.remove(self._key(digest, kind))
+        """Remove the code of one component with all its parts, also those that others share."""
+        parts = self._known_parts(digest)
+        keys = [self._key(digest, CodeKind.COMPONENT), self._key(digest, _SPLIT)]
+        if parts is not None:
+            keys.append(self._key(parts.rest, CodeKind.COMPONENT))
+            for _, module in parts.modules:
+                keys.append(self._key(module, CodeKind.MODULE))
+                self._shared.drop(module)
+        for key in keys:
+            self._cache.remove(key)
 
     def entries(self) -> tuple[CacheEntry, ...]:
         """Everything in the cache, also of other profiles. Raises: RegistryError (`registry.io`)."""
@@ -185,7 +230,7 @@ class CodeStore:
             found = self._load_parts(known)
             if found is not None:
                 return found
-        split = split_component(component)
+        split = self._split(component, job)
         if split is None:
             return None
         with contextlib.ExitStack() as held:
@@ -211,6 +256,16 @@ class CodeStore:
             self._keep_parts(digest, _Parts(split.rest_digest, tuple((m.name, m.digest) for m in split.modules)))
             held.pop_all()
         return rest, tuple(modules)
+
+    def _split(self, component: bytes, job: _Job) -> Split | None:
+        try:
+            with self._cache.workspace() as directory:
+                return split_component(component, directory)
+        except (SplitError, OSError) as error:
+            job.why_whole = f"it cannot be taken apart: {error}"
+        except RegistryError as error:
+            job.why_whole = error.message
+        return None
 
     def _load_parts(self, parts: _Parts) -> tuple[int, tuple[tuple[str, int], ...]] | None:
         """Every part from the cache, or None when one is not there any more."""
@@ -244,13 +299,16 @@ class CodeStore:
         return _Parts(index["rest"], tuple((name, module) for name, module in index["modules"]))
 
     def _keep_parts(self, digest: Digest, parts: _Parts) -> None:
-        descriptor = sealed.new_memory_file("cloche-split")
         try:
-            os.write(descriptor, json.dumps(dataclasses.asdict(parts)).encode())
-            sealed.seal(descriptor)
-            self._cache.store(self._key(digest, _SPLIT), descriptor)
-        finally:
-            os.close(descriptor)
+            descriptor = new_memory_file("cloche-split")
+            try:
+                os.write(descriptor, json.dumps(dataclasses.asdict(parts)).encode())
+                sealed.seal(descriptor)
+                self._cache.store(self._key(digest, _SPLIT), descriptor)
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            self._warn(f"how component {digest[:12]} was taken apart is not cached: {error.strerror or error}")
 
     def _obtain(
         self,
@@ -275,7 +333,7 @@ class CodeStore:
             if hashlib.sha256(data).hexdigest() != digest:
                 raise EngineError(f"{kind} {digest[:12]} has another digest than its name says")
             started = time.monotonic()
-            with self._slots if nice == 0 else contextlib.nullcontext():
+            with self._slot(job, cancelled) if nice == 0 else contextlib.nullcontext():
                 found = compile_code(
                     data,
                     digest,
@@ -285,24 +343,50 @@ class CodeStore:
                     nice=nice,
                     progress=job.tell,
                     cancelled=cancelled,
+                    confined=self._look_at,
                 )
             job.compiled += 1
             wall_ms = round((time.monotonic() - started) * 1000, 1)
-            kept = self._cache.store(key, found)
-            job.is_kept = kept and job.is_kept
-            self._emit(
-                EventKind.COMPILE,
-                {
-                    "digest": digest,
-                    "kind": kind.value,
-                    "wall_ms": wall_ms,
-                    "wasm_bytes": len(data),
-                    "native_bytes": os.fstat(found).st_size,
-                    "background": nice > 0,
-                    "kept": kept,
-                },
-            )
+            try:
+                kept = self._cache.store(key, found)
+                job.is_kept = kept and job.is_kept
+                self._emit(
+                    EventKind.COMPILE,
+                    {
+                        "digest": digest,
+                        "kind": kind.value,
+                        "wall_ms": wall_ms,
+                        "wasm_bytes": len(data),
+                        "native_bytes": os.fstat(found).st_size,
+                        "background": nice > 0,
+                        "kept": kept,
+                    },
+                )
+            except BaseException:
+                os.close(found)
+                raise
         return found
+
+    @contextlib.contextmanager
+    def _slot(self, job: _Job, cancelled: Callable[[], bool] | None) -> Iterator[None]:
+        """One of the compiles that may run at once. *Waits*, and tells so."""
+        started = time.monotonic()
+        while not self._slots.acquire(timeout=_SLOT_POLL_SECONDS):
+            if cancelled is not None and cancelled():
+                raise EngineError("compiling was cancelled while it waited for others", code="usage.interrupted")
+            job.wait_for("one of the components that compile now", time.monotonic() - started)
+        try:
+            yield
+        finally:
+            self._slots.release()
+
+    def _look_at(self, level: Level) -> None:
+        """Tell once when a child that compiles is confined by less than it should be."""
+        if not level.meets(FULL):
+            self._warn(
+                f"components are compiled in processes that only {level.word} confines, not {FULL}; "
+                "`cloche doctor` says what to do"
+            )
 
     def _compile_whole(self, digest: Digest, component: bytes, cancelled: Callable[[], bool]) -> None:
         limits = dataclasses.replace(
@@ -321,10 +405,26 @@ class CodeStore:
         )
 
     def _key(self, digest: Digest, kind: str) -> EntryKey:
-        return EntryKey(digest, str(kind), library().version, self._profile.key(), self._target)
+        return EntryKey(digest, str(kind), self._engine_build, self._profile.key(), self._target)
 
     def _warn(self, text: str) -> None:
+        """One event for each text."""
+        if text in self._warned:
+            return
+        self._warned.add(text)
         self._emit(EventKind.WARNING, {"text": text, "subject": "native-code"})
+
+
+def _engine_build() -> str:
+    """Which engine compiles: two builds of one version may differ in what they make and take."""
+    lib = library()
+    try:
+        status = lib.path.stat()
+    except OSError as error:
+        raise EngineError(
+            f"the engine library {lib.path} is gone: {error.strerror}; start anew", code="engine.unsupported"
+        ) from error
+    return f"{lib.version} {status.st_size} {int(status.st_mtime)}"
 
 
 class _Job:
@@ -335,7 +435,9 @@ class _Job:
         self.part = ""
         self.compiled = 0
         self.is_kept = True
+        self.why_whole = ""
         self._started = time.monotonic()
+        self._next_ms: float = QUIET_MS
 
     @property
     def wall_ms(self) -> float:
@@ -344,8 +446,13 @@ class _Job:
 
     def waiting(self, seconds: float) -> None:
         """Another process compiles the same."""
-        if seconds * 1000 >= QUIET_MS:
-            self.tell(Progress("wait", None, f"waiting for another process that compiles this ({seconds:.0f} s)"))
+        self.wait_for("another process that compiles this", seconds)
+
+    def wait_for(self, what: str, seconds: float) -> None:
+        """Tell what is waited for, and for how long already; not too often."""
+        if seconds * 1000 >= QUIET_MS and self.wall_ms >= self._next_ms:
+            self._next_ms = self.wall_ms + PROGRESS_EVERY_MS
+            self.tell(Progress("wait", None, f"waiting for {what} ({seconds:.0f} s)"))
 
     def tell(self, progress: Progress) -> None:
         """Pass progress on, with the part that it is about."""
@@ -368,16 +475,25 @@ class _SharedCode:
             if held is None:
                 return None
             self._held[digest] = held  # the most recently used stands last
-            return os.dup(held)
+            try:
+                return os.dup(held)
+            except OSError as error:
+                raise shortage("native code that is shared cannot be used", error) from error
 
     def put(self, digest: Digest, descriptor: int) -> None:
         """Keep a duplicate of `descriptor`, and let go of the least recently used above the bound."""
-        with self._lock:
+        with self._lock, contextlib.suppress(OSError):  # without a descriptor to spare it is only not shared
             if digest not in self._held:
                 self._held[digest] = os.dup(descriptor)
                 self._bytes += os.fstat(descriptor).st_size
             while self._bytes > _SHARED_BYTES:
                 self._drop(next(iter(self._held)))
+
+    def drop(self, digest: Digest) -> None:
+        """Let go of one module; nothing happens when it is not held."""
+        with self._lock:
+            if digest in self._held:
+                self._drop(digest)
 
     def close(self) -> None:
         """Let go of everything."""
@@ -410,8 +526,14 @@ class _Background:
             self._seen.add(digest)
             self._queue.append((digest, component))
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="cloche-compile", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._run, name="cloche-compile", daemon=True)
+                try:
+                    thread.start()
+                except RuntimeError as error:
+                    self._queue.clear()
+                    self._warn(f"component {digest[:12]} stays in parts: {error}")
+                else:
+                    self._thread = thread
 
     def wait(self, timeout_s: float) -> bool:
         """Until the queue is empty and its last one done."""

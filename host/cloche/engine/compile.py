@@ -18,8 +18,11 @@ from enum import StrEnum
 
 from cloche.binary.header import ensure_component
 from cloche.confine.child import ChildOutcome, ChildResult, run_confined_python
+from cloche.confine.level import Level
 from cloche.confine.limits import ChildLimits
+from cloche.confine.memory import new_memory_file
 from cloche.confine.seccomp import Group
+from cloche.confine.shortage import shortage
 from cloche.engine import sealed
 from cloche.engine.ffi import library
 from cloche.engine.profile import Profile
@@ -42,7 +45,8 @@ COMPILE_LIMITS = ChildLimits(
 
 QUIET_MS = 1000
 """Progress is told only for what takes longer than this."""
-_PROGRESS_EVERY_MS = 250
+PROGRESS_EVERY_MS = 250
+"""And then this often."""
 
 
 class CodeKind(StrEnum):
@@ -75,20 +79,26 @@ def compile_code(
     nice: int = 0,
     progress: ProgressSink | None = None,
     cancelled: Callable[[], bool] | None = None,
+    confined: Callable[[Level], None] | None = None,
 ) -> int:
     """Compile `data`, whose sha256 is `digest`, and return a sealed descriptor of native code; the caller closes it.
 
-    Blocks for seconds, at most `limits.wall_ms`; safe from many threads at once. `cancelled` is asked about fifty
-    times a second and ends the child when it answers True.
+    Blocks for seconds, at most `limits.wall_ms` for each of two attempts (see `run_confined`); safe from many threads
+    at once. `cancelled` is asked about fifty times a second and ends the child when it answers True; `confined` is told
+    what confined the child.
 
     Raises: ContractError `component.*` for bytes that are no component or do not validate, `engine.compile` for a
         component that needs more than `limits` allow; EngineError `engine.unsupported` where no child can be started,
-        `engine.internal` when the compiler breaks, `usage.interrupted` when cancelled; RegistryError (`registry.io`)
-        when this process may not write as much. Added in 0.1.
+        `engine.resources` when the system lacks what it takes, `engine.internal` when the compiler breaks,
+        `usage.interrupted` when cancelled; RegistryError (`registry.io`) when this process may not write as much.
+        Added in 0.1.
     """
     ensure_compilable(data, digest, kind)
     lib = library()
-    output = sealed.new_memory_file(f"cloche-{kind}")
+    try:
+        output = new_memory_file(f"cloche-{kind}")
+    except OSError as error:
+        raise shortage(f"there is nowhere to keep the native code of {kind} {digest[:12]}", error) from error
     try:
         order = {
             "library": str(lib.path),
@@ -107,6 +117,8 @@ def compile_code(
             nice=nice,
             watch=_Watch(digest, kind, progress, cancelled),
         )
+        if confined is not None:
+            confined(result.level)
         _ensure_compiled(result, output, digest, kind, limits)
         sealed.seal(output)
     except BaseException:
@@ -143,7 +155,7 @@ class _Watch:
 
     def __call__(self, elapsed_ms: float) -> bool:
         if self._progress is not None and elapsed_ms >= self._next_ms:
-            self._next_ms = elapsed_ms + _PROGRESS_EVERY_MS
+            self._next_ms = elapsed_ms + PROGRESS_EVERY_MS
             self._progress(Progress("compile", None, f"compiling {self._what} ({elapsed_ms / 1000:.0f} s)"))
         return self._cancelled is None or not self._cancelled()
 

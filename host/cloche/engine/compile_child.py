@@ -70,6 +70,9 @@ def _answer(message: dict[str, object]) -> int:
 
 def _write_all(descriptor: int, code: ByteVec) -> None:
     view = memoryview((ctypes.c_char * code.size).from_address(code.data or 0)).cast("B")
+    # A child before this one may have been killed while it wrote.
+    os.ftruncate(descriptor, 0)
+    os.lseek(descriptor, 0, os.SEEK_SET)
     offset = 0
     while offset < code.size:
         offset += os.write(descriptor, view[offset : offset + _WRITE_BYTES])

@@ -7,11 +7,11 @@ instance costs a list of callables and no registration.
 from __future__ import annotations
 
 import ctypes
-import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from typing import Literal
 
+from cloche.engine import sealed
 from cloche.engine.codec.function import FunctionPlan, HostPlan
 from cloche.engine.engine import Engine
 from cloche.engine.ffi import ComponentFunc, ComponentInstance, take_error
@@ -113,14 +113,14 @@ class Linker:
         engine.adopt(self)
         try:
             self.pointer = lib.wasmtime_component_linker_new(engine.pointer)
-            self.component = self._load(lib.wasmtime_component_deserialize_file, code.component)
+            self.component = self._load("component", code.component)
             lib.wasmtime_component_linker_allow_shadowing(self.pointer, True)
             if wasi:
                 self._check(lib.wasmtime_component_linker_add_wasip2(self.pointer))
             root = lib.wasmtime_component_linker_root(self.pointer)
             try:
                 for name, descriptor in code.modules:
-                    module = self._load(lib.wasmtime_module_deserialize_file, descriptor)
+                    module = self._load("module", descriptor)
                     self._modules.append(module)
                     text = name.encode()
                     self._check(lib.wasmtime_component_linker_instance_add_module(root, text, len(text), module))
@@ -192,13 +192,19 @@ class Linker:
         self._numbers = []
         self.engine.release(self)
 
-    def _load(self, deserialize: Callable[..., int | None], descriptor: int) -> int:
-        """Map sealed native code. The descriptor's content was authenticated by the cache (H24, H25)."""
-        pointer = ctypes.c_void_p()
-        path = Path(f"/proc/self/fd/{descriptor}")
-        error = deserialize(self.engine.pointer, os.fsencode(path), ctypes.addressof(pointer))
+    def _load(self, kind: Literal["component", "module"], descriptor: int) -> int:
+        """Map native code that is sealed, or copy it. The cache authenticated the descriptor's content (H24, H25)."""
+        lib, pointer = self.engine.lib, ctypes.c_void_p()
+        path = sealed.loading_path(descriptor)
+        if path is not None:
+            deserialize_file = getattr(lib, f"wasmtime_{kind}_deserialize_file")
+            error = deserialize_file(self.engine.pointer, path, ctypes.addressof(pointer))
+        else:
+            deserialize = getattr(lib, f"wasmtime_{kind}_deserialize")
+            with sealed.contents(descriptor) as code:
+                error = deserialize(self.engine.pointer, code, len(code), ctypes.addressof(pointer))
         if error:
-            text = take_error(self.engine.lib, error)
+            text = take_error(lib, error)
             raise EngineError(f"native code does not load: {text}; run `cloche cache clear`", code="engine.cache")
         return int(pointer.value or 0)
 

@@ -12,7 +12,6 @@ import hashlib
 import os
 import re
 import stat
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from cloche.binary.header import is_component
 from cloche.confine.child import ChildOutcome, run_confined
 from cloche.confine.limits import ChildLimits
 from cloche.model import KIB, MIB, Digest
+from cloche.text import one_line
 from cloche.wit.tools import wasm_tools
 
 SPLIT_LEAST_BYTES = 2 * MIB
@@ -30,6 +30,7 @@ MODULE_LEAST_BYTES = 256 * KIB
 MAX_MODULES = 16
 """A component with more large modules is compiled whole."""
 
+_MESSAGE_CHARS = 300
 _MODULE_FILE = re.compile(r"(unbundled-module(?:0|[1-9][0-9]{0,3}))\.wasm")
 
 
@@ -51,12 +52,17 @@ class Split:
     modules: tuple[SplitModule, ...]
 
 
-def split_component(component: bytes, *, cancelled: Callable[[], bool] | None = None) -> Split | None:
-    """Take the large core modules out of `component`; None when there are none, or when it cannot be done.
+class SplitError(Exception):
+    """A component could not be taken apart; the text says why. It may compile as a whole."""
 
-    Blocks for a confined child, 0.15 s for 18 MB, at most 30 s. The answer is a stranger's: it is only ever used for
-    the component that it came from. Raises: EngineError (`engine.unsupported`) where no child can be started.
-    Added in 0.1.
+
+def split_component(component: bytes, workspace: Path, *, cancelled: Callable[[], bool] | None = None) -> Split | None:
+    """Take the large core modules out of `component`; None when there are none.
+
+    `workspace` is an empty directory that the child may write to. Blocks for a confined child, 0.15 s for 18 MB, at
+    most 30 s. The answer is a stranger's: it is only ever used for the component that it came from.
+    Raises: SplitError; OSError when the workspace cannot be read; EngineError `engine.unsupported`, `engine.resources`
+        where no child can be started. Added in 0.1.
     """
     if len(component) < SPLIT_LEAST_BYTES or not is_component(component):
         return None
@@ -67,21 +73,20 @@ def split_component(component: bytes, *, cancelled: Callable[[], bool] | None = 
         output_bytes=len(component),
         file_bytes=len(component),
     )
-    with tempfile.TemporaryDirectory(prefix="cloche-split-", ignore_cleanup_errors=True) as name:
-        directory = Path(name).resolve()
-        result = run_confined(
-            [
-                str(wasm_tools()),
-                *("component", "unbundle", "--threshold", str(MODULE_LEAST_BYTES), "--module-dir", str(directory)),
-            ],
-            stdin=component,
-            limits=limits,
-            writable=(str(directory),),
-            watch=None if cancelled is None else (lambda _: not cancelled()),
-        )
-        if result.outcome is not ChildOutcome.OK or not is_component(result.stdout):
-            return None
-        modules = _read_modules(directory, len(component))
+    result = run_confined(
+        [
+            str(wasm_tools()),
+            *("component", "unbundle", "--threshold", str(MODULE_LEAST_BYTES), "--module-dir", str(workspace)),
+        ],
+        stdin=component,
+        limits=limits,
+        writable=(str(workspace),),
+        watch=None if cancelled is None else (lambda _: not cancelled()),
+    )
+    if result.outcome is not ChildOutcome.OK or not is_component(result.stdout):
+        said = one_line(result.stderr.decode("utf-8", "replace").strip())[:_MESSAGE_CHARS]
+        raise SplitError(said or f"wasm-tools ended with {result.outcome}")
+    modules = _read_modules(workspace, len(component))
     if not modules:
         return None
     return Split(result.stdout, _digest(result.stdout), modules)

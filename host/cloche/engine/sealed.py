@@ -7,47 +7,31 @@ file cannot be changed by anybody, has no name, is shared by all processes that 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import mmap
 import os
-import tempfile
 from collections.abc import Iterator
 
+from cloche.confine.memory import can_seal
+
 _CHUNK_BYTES = 1 << 20
-_NO_EXEC_SEAL = 0x0008  # MFD_NOEXEC_SEAL, Linux 6.3; some systems demand it
-
-
-def can_seal() -> bool:
-    """Whether this system has memory files with seals. Without them code is loaded from bytes. Added in 0.1."""
-    return hasattr(os, "memfd_create") and hasattr(fcntl, "F_ADD_SEALS")
-
-
-def new_memory_file(name: str) -> int:
-    """A writable descriptor without a name in any directory, to be sealed later; the caller closes it.
-
-    Raises: OSError when there are no descriptors left. Added in 0.1.
-    """
-    if not can_seal():
-        with tempfile.TemporaryFile() as file:
-            return os.dup(file.fileno())
-    flags = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
-    try:
-        return os.memfd_create(name, flags | _NO_EXEC_SEAL)
-    except OSError:
-        return os.memfd_create(name, flags)
 
 
 def seal(descriptor: int) -> None:
     """Make the contents of a memory file final. Checks come after this: only then do they hold.
 
-    Does nothing where seals are missing. Raises: OSError (EBUSY) while somebody maps it writable. Added in 0.1.
+    Does nothing to a file that cannot be sealed, as `is_sealed` then says. Raises: OSError (EBUSY) while somebody maps
+    it writable. Added in 0.1.
     """
-    if can_seal():
-        fcntl.fcntl(
-            descriptor,
-            fcntl.F_ADD_SEALS,
-            fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL,
-        )
+    if not can_seal():
+        return
+    seals = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
+    try:
+        fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, seals)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.EPERM):  # a file on a disk, or in a file system in memory
+            raise
 
 
 def is_sealed(descriptor: int) -> bool:
@@ -78,10 +62,16 @@ def copy(source: int, offset: int, length: int, target: int) -> None:
 
 @contextlib.contextmanager
 def contents(descriptor: int) -> Iterator[mmap.mmap | bytes]:
-    """The bytes behind a descriptor, mapped read-only while the context lasts. Raises: OSError. Added in 0.1."""
+    """The bytes behind a descriptor while the context lasts: mapped read-only when it is sealed, else a copy.
+
+    Raises: OSError. Added in 0.1.
+    """
     size = os.fstat(descriptor).st_size
-    if size == 0:
-        yield b""
+    if size == 0 or not is_sealed(descriptor):
+        held = bytearray()
+        while chunk := os.pread(descriptor, _CHUNK_BYTES, len(held)):
+            held += chunk
+        yield bytes(held)
         return
     with mmap.mmap(descriptor, size, prot=mmap.PROT_READ) as view:
         yield view

@@ -5,10 +5,11 @@ from pathlib import Path
 import pytest
 
 from cloche.binary.bounds import Budget
-from cloche.binary.index import find_memory, index_root
+from cloche.binary.index import MemoryPlaces, index_root
+from cloche.binary.leb import encode_name, encode_section, encode_u32, encode_vector
 from cloche.binary.probe import MAX_PROBED_MEMORIES, PROBE_EXPORT, add_probe
 from cloche.binary.root import Sort
-from cloche.binary.sections import COMPONENT_PREAMBLE
+from cloche.binary.sections import COMPONENT_PREAMBLE, MODULE_PREAMBLE
 from support.binary_wat import (
     NESTED,
     ONE_MEMORY,
@@ -133,8 +134,47 @@ def test_five_indices_of_two_memories_are_told_apart() -> None:
     """Aliases through a bag and through another module's export lead back to where the memory is made."""
     data = parse(TWO_MEMORIES)
     index = index_root(data)
-    places = [find_memory(data, index, memory, Budget()) for memory in range(5)]
-    assert [(p.instance, p.index) for p in places if p is not None] == [(0, 0), (0, 0), (1, 0), (0, 0), (0, 0)]
+    places = MemoryPlaces(data, index, Budget())
+    found = [places.find(memory) for memory in range(5)]
+    assert [(p.instance, p.index) for p in found if p is not None] == [(0, 0), (0, 0), (1, 0), (0, 0), (0, 0)]
+
+
+def bags_in_a_row(bags: int, names: int, *, export: str = "m") -> bytes:
+    """A memory under its `export`, handed on through `bags` bags, and `names` more aliases of the last bag's."""
+    exports = encode_vector([encode_name(export) + b"\x02\x00"])
+    module = MODULE_PREAMBLE + encode_section(5, b"\x01\x00\x01") + encode_section(7, exports)
+    parts = [COMPONENT_PREAMBLE, encode_section(1, module), encode_section(2, b"\x01\x00\x00\x00")]
+
+    def alias(instance: int, name: str) -> bytes:
+        return b"\x00\x02\x01" + encode_u32(instance) + encode_name(name)
+
+    for number in range(bags):
+        parts.append(encode_section(6, encode_vector([alias(number, "m" if number else export)])))
+        bag = b"\x01" + encode_vector([encode_name("m") + b"\x02" + encode_u32(number)])
+        parts.append(encode_section(2, encode_vector([bag])))
+    last = alias(bags, "m" if bags else export)
+    return b"".join([*parts, encode_section(6, encode_vector([last] * names))])
+
+
+@pytest.mark.parametrize(("bags", "names"), [(0, 1), (0, 5_000), (1, 1), (900, 1), (900, 5_000)])
+def test_finding_memories_costs_one_step_for_each_bag(bags: int, names: int) -> None:
+    """However many names lead to it: a step for each instance on the way, and the module is read once."""
+    data, budget = bags_in_a_row(bags, names), Budget()
+    places = MemoryPlaces(data, index_root(data), budget)
+    found = {places.find(memory) for memory in range(bags + names)}
+    assert [(place.instance, place.index) for place in found if place is not None] == [(0, 0)]
+    assert budget.definitions == (bags + 1) + 2  # the steps; the module's memory and its export
+    assert (budget.sections, budget.definition_bytes) == (2, len(b"\x01\x01m\x02\x00"))
+
+
+def test_long_names_in_a_core_module_are_read_once_and_bounded() -> None:
+    """What is read of a core module counts, so that a component of names is declined and not read again and again."""
+    data, budget = bags_in_a_row(0, 2, export="m" * 300_000), Budget()
+    places = MemoryPlaces(data, index_root(data), budget)
+    assert places.find(0) == places.find(1) is not None
+    assert 300_000 < budget.definition_bytes < 300_020
+    module = bags_in_a_row(0, 1, export="m" * (Budget.MAX_DEFINITION_BYTES + 1))
+    assert add_probe(module) is None
 
 
 def test_index_spaces_are_counted() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -28,6 +30,17 @@ def test_what_was_stored_is_found(tmp_path: Path) -> None:
         1.5,
     )
     assert BuildCache(tmp_path).find(OTHER) is None
+
+
+def test_what_can_only_be_read_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the time of the last use cannot be written, the component is used all the same."""
+    stored(tmp_path)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(os, "utime", refuse)
+    assert BuildCache(tmp_path).find(KEY) is not None
 
 
 @pytest.mark.parametrize("damage", [b"", b"componenT", b"component!"])

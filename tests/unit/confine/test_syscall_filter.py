@@ -71,7 +71,16 @@ def test_no_call_is_both_denied_and_granted() -> None:
         ("sendmsg", (3,), EPERM),
         ("clone3", (0,), ENOSYS),
         ("clone", (0x00010000 | 0x100,), ALLOW),
+        ("clone", (0x003D0F00,), ALLOW),  # glibc's threads
+        ("clone", (0x007D0F00,), ALLOW),  # musl's
         ("clone", (17,), EPERM),
+        *(
+            ("clone", (0x003D0F00 | flag,), EPERM)
+            for flag in (
+                *(0x80, 0x0002_0000, 0x0200_0000, 0x0400_0000, 0x0800_0000, 0x1000_0000, 0x2000_0000, 0x4000_0000),
+                *(0x2000, 0x1000),  # traced by who traces its parent; a descriptor of the new thread
+            )
+        ),
         ("tgkill", (ME, 1, 6), ALLOW),
         ("tgkill", (ME + 1, 1, 6), EPERM),
         ("tgkill", (ME | 1 << 32, 1, 6), EPERM),
@@ -87,7 +96,7 @@ def test_no_call_is_both_denied_and_granted() -> None:
 def test_a_compile_child_may_compute_and_nothing_else(
     machine: str, call: str, arguments: tuple[int, ...], expected: int
 ) -> None:
-    """Threads, memory and time are allowed; processes, files, other limits and signals to others are not."""
+    """Threads, memory and time are allowed; processes, namespaces, files, other limits, signals to others are not."""
     assert judge(machine, call, *arguments) == expected
 
 

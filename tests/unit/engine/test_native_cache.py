@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import resource
+import socket
 import stat
 import subprocess
 import sys
@@ -17,6 +19,7 @@ from typing import Any
 
 import pytest
 
+from cloche.confine.memory import can_seal, new_memory_file
 from cloche.engine import cache_entry, cache_lock, sealed
 from cloche.engine.cache import NativeCache
 from cloche.engine.cache_entry import EntryKey
@@ -47,7 +50,7 @@ def cache(directory: Path, warnings: list[str]) -> NativeCache:
 
 def put(cache: NativeCache, code: bytes = CODE, key: EntryKey = KEY) -> bool:
     """Store code from a sealed descriptor."""
-    descriptor = sealed.new_memory_file("test")
+    descriptor = new_memory_file("test")
     try:
         os.write(descriptor, code)
         sealed.seal(descriptor)
@@ -89,7 +92,7 @@ def test_what_was_stored_comes_back_sealed(cache: NativeCache, directory: Path, 
     assert get(cache) == CODE
     descriptor = cache.load(KEY)
     assert descriptor is not None
-    if sealed.can_seal():
+    if can_seal():
         assert sealed.is_sealed(descriptor)
         with pytest.raises(PermissionError):
             os.pwrite(descriptor, b"x", 0)
@@ -260,6 +263,93 @@ def test_links_and_other_things_are_not_followed(cache: NativeCache, directory: 
     assert get(cache) is None
 
 
+def make_file(path: Path) -> None:
+    """Nothing in it."""
+    path.touch()
+
+
+def make_socket(path: Path) -> None:
+    """The name of a socket that nobody listens on; the path may be longer than a socket's may."""
+    made = path.parent.parent / "socket"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(os.path.relpath(made))
+    made.rename(path)
+
+
+def make_tree(path: Path) -> None:
+    """A directory with something in it."""
+    (path / "deep" / "er").mkdir(parents=True)
+    (path / "deep" / "file").write_text("left")
+
+
+def make_nested(path: Path) -> None:
+    """As long as an entry, with a label that no parser takes."""
+    label = b"[" * 4000
+    path.write_bytes(b"CLOCHE-NATIVE-1\n" + bytes(32) + len(label).to_bytes(4, "little") + label)
+
+
+ODD: list[Callable[[Path], None]] = [make_file, os.mkfifo, make_tree, make_socket]
+
+
+@pytest.mark.parametrize("make", ODD, ids=lambda make: make.__name__)
+@pytest.mark.parametrize("sweep", [NativeCache.gc, NativeCache.clear], ids=["gc", "clear"])
+def test_odd_things_under_an_entrys_name_are_passed_over_and_swept(
+    cache: NativeCache, directory: Path, make: Callable[[Path], None], sweep: Callable[[NativeCache], int]
+) -> None:
+    """They break neither the list nor the collection, and the collection removes them."""
+    put(cache)
+    make(directory / f"{'ab' * 32}.native")
+    assert [found.name for found in cache.entries()] == [KEY.name]
+    sweep(cache)
+    left = {path.name for path in directory.iterdir()}
+    assert left == ({"key", f"{KEY.name}.native"} if sweep is NativeCache.gc else set())
+    assert cache.gc() == 0
+
+
+@pytest.mark.parametrize("make", ODD, ids=lambda make: make.__name__)
+def test_odd_things_in_an_entrys_place_make_room_for_it(
+    cache: NativeCache, directory: Path, make: Callable[[Path], None]
+) -> None:
+    """What cannot be an entry is a miss once, and then one is kept there."""
+    put(cache)
+    entry(directory).unlink()
+    make(entry_of(directory, KEY))
+    assert get(cache) is None
+    assert put(cache)
+    assert get(cache) == CODE
+
+
+def test_a_label_that_cannot_be_read_is_unknown(cache: NativeCache, directory: Path) -> None:
+    """What stands in a label is not verified: nesting, other types and other texts are not shown."""
+    put(cache)
+    make_nested(directory / f"{'ab' * 32}.native")
+    for number, label in enumerate(
+        (b'{"digest": 5, "kind": ["x"]}', b'{"digest": "\\u001b[2J", "kind": "A b"}', b"[]")
+    ):
+        name = f"{number}" * 64
+        head = b"CLOCHE-NATIVE-1\n" + bytes(32) + len(label).to_bytes(4, "little")
+        (directory / f"{name}.native").write_bytes(head + label)
+    found = {item.name: (item.digest, item.kind) for item in cache.entries()}
+    assert found.pop(KEY.name) == (KEY.digest, "component")
+    assert len(found) == 4
+    assert set(found.values()) == {("unknown", "unknown")}
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EPERM])
+def test_a_cache_that_can_only_be_read_serves(
+    cache: NativeCache, warnings: list[str], monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """Where the time of the last use cannot be written, the code is used all the same."""
+    put(cache)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "utime", refuse)
+    assert get(cache) == CODE
+    assert warnings == []
+
+
 def test_a_directory_that_is_a_link_is_refused(tmp_path: Path, warnings: list[str]) -> None:
     """Somebody who can place a link cannot choose where code is kept."""
     (tmp_path / "real").mkdir(mode=0o700)
@@ -334,6 +424,7 @@ def test_a_file_size_limit_is_a_warning(directory: Path, tmp_path: Path) -> None
     script = f"""
 import os, resource
 from pathlib import Path
+from cloche.confine.memory import new_memory_file
 from cloche.engine import sealed
 from cloche.engine.cache import NativeCache
 from cloche.engine.cache_entry import EntryKey
@@ -341,7 +432,7 @@ told = []
 cache = NativeCache(Path({str(directory)!r}), warn=told.append)
 key = EntryKey("ab" * 32, "component", "49", b"", "t")
 for size, kept in ((100_000, False), (100, True)):
-    descriptor = sealed.new_memory_file("test")
+    descriptor = new_memory_file("test")
     os.write(descriptor, b"x" * size)
     sealed.seal(descriptor)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, resource.RLIM_INFINITY))
@@ -392,11 +483,42 @@ def test_what_a_crash_left_is_collected_once_it_is_old(cache: NativeCache, direc
     for path in (old, young, foreign):
         path.write_bytes(b"left")
     os.utime(old, (1, 1))
+    make_tree(directory / f"work-{'0' * 16}")
+    os.utime(directory / f"work-{'0' * 16}", (1, 1))
+    young_work = directory / f"work-{'1' * 16}"
+    young_work.mkdir()
     (directory / f"{'0' * 64}.lock").touch()
     with cache.lock(KEY):
         cache.gc()
         assert (directory / f"{KEY.name}.lock").exists()
-    assert {path.name for path in directory.iterdir()} == {"key", entry(directory).name, young.name, foreign.name}
+    assert {path.name for path in directory.iterdir()} == {
+        *("key", entry(directory).name, young.name, foreign.name, young_work.name)
+    }
+
+
+def test_a_workspace_is_private_and_goes_with_its_work(
+    cache: NativeCache, directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is made where the cache is, also when that is named by a relative path, and removed with what it holds."""
+    monkeypatch.chdir(tmp_path)
+    for made in (cache, NativeCache(Path("cache/native"))):
+        with made.workspace() as work:
+            assert work.parent == directory.resolve()
+            assert stat.S_IMODE(work.stat().st_mode) == 0o700
+            (work / "file").write_text("left")
+        assert list(directory.iterdir()) == []
+    with pytest.raises(ZeroDivisionError), cache.workspace():
+        raise ZeroDivisionError
+    assert list(directory.iterdir()) == []
+
+
+def test_a_workspace_needs_a_cache_that_can_be_used(cache: NativeCache, directory: Path) -> None:
+    """A directory that others may enter is none."""
+    put(cache)
+    directory.chmod(0o755)
+    with pytest.raises(RegistryError, match="open to others") as caught, cache.workspace():
+        pass
+    assert caught.value.code == "registry.io"
 
 
 def test_removing_forgets_one_entry(cache: NativeCache) -> None:
@@ -463,9 +585,48 @@ def test_a_dead_holder_blocks_nobody(cache: NativeCache, directory: Path) -> Non
     assert not list(directory.glob("*.lock"))
 
 
+FORKER = """
+import os, sys, time
+from pathlib import Path
+from cloche.engine.cache import NativeCache
+from cloche.engine.cache_entry import EntryKey
+cache = NativeCache(Path(sys.argv[1]))
+with cache.lock(EntryKey("ab" * 32, "component", "49.0.0", b"metering=both", "linux-x86_64-00")):
+    if os.fork() == 0:
+        print("forked", flush=True)
+        sys.stdin.readline()
+    else:
+        time.sleep(60)
+print("done", flush=True)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_forked_worker_does_not_hold_its_parents_lock(cache: NativeCache, directory: Path) -> None:
+    """When the holder is killed the lock is free, though a child that it forked lives on; the child frees nothing."""
+    pipe = subprocess.PIPE
+    with subprocess.Popen([sys.executable, "-c", FORKER, str(directory)], stdin=pipe, stdout=pipe) as holder:
+        assert holder.stdin is not None
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"forked\n"
+        holder.kill()
+        holder.wait()
+        held = os.open(directory, os.O_RDONLY)
+        asked = itertools.count()
+        lock = cache_lock.acquire(held, f"{KEY.name}.lock", None, lambda: next(asked) > 20)
+        assert lock is not None
+        holder.stdin.write(b"\n")
+        holder.stdin.close()
+        assert holder.stdout.readline() == b"done\n"
+        assert (directory / f"{KEY.name}.lock").exists()
+        cache_lock.release(held, f"{KEY.name}.lock", lock)
+        os.close(held)
+
+
 WORKER = """
 import os, sys
 from pathlib import Path
+from cloche.confine.memory import new_memory_file
 from cloche.engine import sealed
 from cloche.engine.cache import NativeCache
 from cloche.engine.cache_entry import EntryKey
@@ -478,7 +639,7 @@ for number in range(6):
         if found is None:
             with log.open("a") as file:
                 file.write(f"{number}\\n")
-            found = sealed.new_memory_file("test")
+            found = new_memory_file("test")
             os.write(found, bytes([number]) * 50_000)
             sealed.seal(found)
             cache.store(key, found)

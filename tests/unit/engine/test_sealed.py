@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from cloche.confine.memory import can_seal, new_memory_file
 from cloche.engine import sealed
 
-needs_seals = pytest.mark.skipif(not sealed.can_seal(), reason="no memory files with seals here")
+needs_seals = pytest.mark.skipif(not can_seal(), reason="no memory files with seals here")
 
 
 @pytest.fixture
 def descriptor() -> Iterator[int]:
     """A memory file with a few bytes."""
-    made = sealed.new_memory_file("test")
+    made = new_memory_file("test")
     os.write(made, b"some code")
     yield made
     os.close(made)
@@ -59,9 +62,43 @@ def test_what_is_still_mapped_writable_cannot_be_sealed(descriptor: int) -> None
     assert sealed.is_sealed(descriptor)
 
 
+def test_what_cannot_be_sealed_is_read_and_not_mapped(tmp_path: Path) -> None:
+    """A file that may still shrink is copied: a mapping of it would end the process."""
+    file = tmp_path / "file"
+    file.write_bytes(b"code" * 1_000_000)
+    with file.open("r+b") as opened:
+        sealed.seal(opened.fileno())
+        assert not sealed.is_sealed(opened.fileno())
+        with sealed.contents(opened.fileno()) as view:
+            os.truncate(file, 0)
+            assert view == b"code" * 1_000_000
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EACCES, errno.ENOSYS])
+@pytest.mark.parametrize("place", ["/tmp", "/dev/shm"])
+def test_a_system_that_refuses_memory_files_has_files_without_a_name(
+    monkeypatch: pytest.MonkeyPatch, number: int, place: str
+) -> None:
+    """They hold what is written, and are never taken for sealed."""
+    monkeypatch.setattr(tempfile, "tempdir", place if os.access(place, os.W_OK) else None)
+
+    def refuse(*_: object) -> int:
+        raise OSError(number, "refused")
+
+    monkeypatch.setattr(os, "memfd_create", refuse, raising=False)
+    made = new_memory_file("test")
+    os.write(made, b"some code")
+    sealed.seal(made)
+    assert os.fstat(made).st_nlink == 0
+    assert sealed.loading_path(made) is None
+    with sealed.contents(made) as view:
+        assert view == b"some code"
+    os.close(made)
+
+
 def test_an_empty_file_has_no_contents() -> None:
     """Nothing is mapped for nothing."""
-    made = sealed.new_memory_file("test")
+    made = new_memory_file("test")
     with sealed.contents(made) as view:
         assert view == b""
     os.close(made)
@@ -73,7 +110,7 @@ def test_a_copy_is_whole_or_an_error(tmp_path: Path, offset: int, length: int) -
     data = os.urandom(max(10, length))
     (tmp_path / "source").write_bytes(data)
     with (tmp_path / "source").open("rb") as source:
-        made = sealed.new_memory_file("test")
+        made = new_memory_file("test")
         sealed.copy(source.fileno(), offset, length, made)
         with sealed.contents(made) as view:
             assert bytes(view) == data[offset : offset + length]
