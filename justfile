@@ -57,9 +57,10 @@ bench name="" *args: setup
     fi
     for script in tests/bench/*.py; do python "$script"; done
 
-# Write the reference pages (docs/errors.md, the synopses in docs/cli.md) anew
+# Write the reference pages (docs/errors.md, the synopses in docs/cli.md, docs/values.md) anew
 docs: setup
     python docs/reference.py
+    cd tests && python -m support.conformance > ../docs/values.md
 
 # Build the wheel into dist/
 build: setup

@@ -145,7 +145,7 @@ class Host:
             if interface is None:
                 known = ", ".join(sorted(item.id for item in self.catalog.extension_points))
                 raise UsageError(f"there is no extension point {name}; known: {known}", code="usage.not-found")
-            backend = BuiltinBackend(plugin_id, subject)
+            backend = BuiltinBackend(plugin_id, subject, interface)
             backends.append(backend)
             found[interface.id] = ExtensionPoint(backend, interface, interface.id)
         facts = Facts(PluginId(plugin_id), version, Tier.BUILTIN, Digest(""))

@@ -80,7 +80,9 @@ CODES: dict[str, CodeInfo] = {
         Blame.AUTHOR, 3, "The component's imports or exports do not fit; the report lists each."
     ),
     "contract.unsupported": CodeInfo(
-        Blame.AUTHOR, 3, "The component uses stream, future, error-context or async functions."
+        Blame.AUTHOR,
+        3,
+        "The component uses stream, future, error-context, async functions or types that are too large.",
     ),
     "contract.wit": CodeInfo(Blame.HOST, 3, "A WIT package cannot be read."),
     "contract.inspect": CodeInfo(

@@ -6,6 +6,7 @@ Nothing here knows files, engines or grants.
 from __future__ import annotations
 
 import re
+import sys
 from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import Any, Generic, NamedTuple, NewType, TypeVar
@@ -72,22 +73,59 @@ class Trusted:
     reason: str = "trusted by the embedding program"
 
 
-@dataclass(frozen=True, slots=True)
-class Ok(Generic[T]):
+def same(left: object, right: object) -> bool:
+    """Whether two values are equal, arrays inside them compared as a whole: dtype, shape and items.
+
+    It is what `==` means for `Ok`, `Err`, `Some`, `Case` and the generated classes. NaN differs from itself.
+    """
+    numpy = sys.modules.get("numpy")  # where nobody imported it there are no arrays
+    if numpy is not None and (isinstance(left, numpy.ndarray) or isinstance(right, numpy.ndarray)):
+        return (
+            isinstance(left, numpy.ndarray)
+            and isinstance(right, numpy.ndarray)
+            and left.dtype == right.dtype
+            and bool(numpy.array_equal(left, right))
+        )
+    if isinstance(left, list | tuple):
+        return type(left) is type(right) and len(left) == len(right) and all(map(same, left, right))
+    if isinstance(left, dict):
+        return (
+            isinstance(right, dict)
+            and left.keys() == right.keys()
+            and all(same(item, right[key]) for key, item in left.items())
+        )
+    return bool(left == right)
+
+
+class _Wrapped(Generic[T]):
+    """Equality of one value in a wrapper."""
+
+    __slots__ = ()
+    value: T
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and same(self.value, other.value)
+
+    def __hash__(self) -> int:
+        return hash((type(self), self.value))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ok(_Wrapped[T]):
     """The success case of a WIT `result` inside values."""
 
     value: T
 
 
-@dataclass(frozen=True, slots=True)
-class Err(Generic[E]):
+@dataclass(frozen=True, slots=True, eq=False)
+class Err(_Wrapped[E]):
     """The error case of a WIT `result` inside values."""
 
     value: E
 
 
-@dataclass(frozen=True, slots=True)
-class Some(Generic[T]):
+@dataclass(frozen=True, slots=True, eq=False)
+class Some(_Wrapped[T]):
     """A present value of an `option` whose payload is itself an `option`."""
 
     value: T

@@ -7,15 +7,19 @@ The Python type is a function of the WIT type alone, never of a value's size, of
 from __future__ import annotations
 
 import dataclasses
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import Flag, StrEnum
-from functools import lru_cache
+from enum import Enum, Flag, StrEnum
+from itertools import islice
+from numbers import Number
 from typing import Any, ClassVar
+from weakref import WeakValueDictionary
 
 import numpy as np
 
 from cloche.errors import UsageError
+from cloche.model import Err, Ok, Some, same
 from cloche.wit.names import pascal, snake
 from cloche.wit.types import EnumType, FlagsType, Prim, RecordType, TupleType, Type, VariantType
 
@@ -25,6 +29,10 @@ MAX_SHOWN_BITS = 256
 """Largest integer, in bits, that a repr shows: Python refuses to print really large ones."""
 MAX_SHOWN_ITEMS = 8
 """Longest list, map or set, in items, that a repr shows."""
+MAX_SHOWN_LEVELS = 3
+"""Levels of nesting that a repr shows."""
+MAX_SHOWN_TEXT = 4 * MAX_SHOWN_CHARACTERS
+"""Longest form of one value, in characters."""
 
 _NUMBERS: dict[Prim, str] = {
     Prim.S8: "i1",
@@ -40,12 +48,18 @@ _NUMBERS: dict[Prim, str] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Case:
     """One case of a variant by its WIT name, accepted wherever a variant is: `Case("circle", 1.0)`. Added in 0.1."""
 
     name: str
     payload: Any = None
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is Case and self.name == other.name and same(self.payload, other.payload)
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.payload))
 
     def __repr__(self) -> str:
         return f"Case({self.name!r}, {brief(self.payload)})"
@@ -59,78 +73,132 @@ class Variant:
     value: Any
 
 
-def brief(value: object) -> str:
-    """A repr that shows lengths in place of long payloads and never the bytes of one."""
+def brief(value: object, levels: int = MAX_SHOWN_LEVELS) -> str:
+    """A repr of bounded work and length that shows lengths in place of long payloads and never the bytes of one.
+
+    Objects of classes that are neither ours nor plain values of Python's or numpy's show the name of their class.
+    """
+    try:
+        text = _shown(value, levels)
+    except Exception:  # the caller's own code may fail in any way
+        text = f"<{type(value).__name__}>"
+    return text if len(text) <= MAX_SHOWN_TEXT else text[: MAX_SHOWN_TEXT - 1] + "…"
+
+
+def _shown(value: object, levels: int) -> str:
     if isinstance(value, bytes | bytearray):
         return f"<{len(value)} bytes>"
     if isinstance(value, memoryview):
         return f"<{value.nbytes} bytes>"
     if isinstance(value, np.ndarray):
         return f"<array of {' x '.join(map(str, value.shape))} {'records' if value.dtype.names else value.dtype}>"
-    if isinstance(value, str) and not isinstance(value, StrEnum) and len(value) > MAX_SHOWN_CHARACTERS:
+    if isinstance(value, str) and not isinstance(value, Enum) and len(value) > MAX_SHOWN_CHARACTERS:
         return f"<{len(value)} characters>"
-    if isinstance(value, list | tuple | dict | set | frozenset):
-        if len(value) > MAX_SHOWN_ITEMS:
-            return f"<{type(value).__name__} of {len(value)} items>"
-        if isinstance(value, dict):
-            return "{" + ", ".join(f"{brief(key)}: {brief(item)}" for key, item in value.items()) + "}"
-        shown = [brief(item) for item in value]
-        inner = ", ".join(sorted(shown) if isinstance(value, set | frozenset) else shown)
-        return f"[{inner}]" if isinstance(value, list) else f"({inner})" if isinstance(value, tuple) else f"{{{inner}}}"
     if isinstance(value, int) and value.bit_length() > MAX_SHOWN_BITS:
         return f"<int of {value.bit_length()} bits>"
-    try:
-        text = repr(value)
-    except Exception:
-        return f"<{type(value).__name__}>"
-    return text if len(text) <= 4 * MAX_SHOWN_CHARACTERS else f"<{type(value).__name__}>"
+    if isinstance(value, list | tuple | dict | set | frozenset):
+        return _shown_items(value, levels)
+    if isinstance(value, _Generated | Ok | Err | Some | Case | np.void):
+        return _shown_parts(value, levels) if levels else f"<{type(value).__name__}>"
+    if value is None or isinstance(value, str | Number | Enum | np.generic):
+        return repr(value)
+    return f"<class {value.__qualname__}>" if isinstance(value, type) else f"<{type(value).__name__}>"
 
 
-def same(left: object, right: object) -> bool:
-    """Whether two values are equal, arrays inside them compared as a whole (NaN differs from itself)."""
-    if isinstance(left, np.ndarray) or isinstance(right, np.ndarray):
-        return (
-            isinstance(left, np.ndarray)
-            and isinstance(right, np.ndarray)
-            and left.dtype == right.dtype
-            and np.array_equal(left, right)
-        )
-    if isinstance(left, list | tuple):
-        return type(left) is type(right) and len(left) == len(right) and all(map(same, left, right))
-    if isinstance(left, dict):
-        return (
-            isinstance(right, dict)
-            and left.keys() == right.keys()
-            and all(same(item, right[key]) for key, item in left.items())
-        )
-    return bool(left == right)
+def _shown_items(value: Any, levels: int) -> str:
+    count = len(value)
+    if count > MAX_SHOWN_ITEMS or (count and not levels):
+        return f"<{type(value).__name__} of {count} items>"
+    if isinstance(value, dict):
+        pairs = islice(value.items(), MAX_SHOWN_ITEMS)
+        return "{" + ", ".join(f"{brief(key, levels - 1)}: {brief(item, levels - 1)}" for key, item in pairs) + "}"
+    shown = [brief(item, levels - 1) for item in islice(value, MAX_SHOWN_ITEMS)]
+    inner = ", ".join(sorted(shown) if isinstance(value, set | frozenset) else shown)
+    return f"[{inner}]" if isinstance(value, list) else f"({inner})" if isinstance(value, tuple) else f"{{{inner}}}"
 
 
-def _show_record(self: Any) -> str:
-    inner = ", ".join(f"{field.name}={brief(getattr(self, field.name))}" for field in dataclasses.fields(self))
-    return f"{type(self).__qualname__}({inner})"
+def _shown_parts(value: Any, levels: int) -> str:
+    if isinstance(value, np.void):
+        return brief(value.item(), levels - 1)
+    if isinstance(value, Case):
+        return f"Case({value.name!r}, {brief(value.payload, levels - 1)})"
+    name = type(value).__qualname__
+    if isinstance(value, Variant):
+        return f"{name}({brief(value.value, levels - 1) if isinstance(value, _Full) else ''})"
+    parts = (f"{field.name}={brief(getattr(value, field.name), levels - 1)}" for field in dataclasses.fields(value))
+    return f"{name}({', '.join(parts)})"
 
 
-def _equal_record(self: Any, other: Any) -> bool:
-    if type(other) is not type(self):
-        return False
-    return all(same(getattr(self, field.name), getattr(other, field.name)) for field in dataclasses.fields(self))
+class _Generated:
+    """What the generated classes of records and cases have in common; `_type` is the WIT type that they stand for."""
+
+    __slots__ = ()
+    _type: ClassVar[Type]
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and all(map(same, _parts(self), _parts(other)))
+
+    def __hash__(self) -> int:
+        return hash((type(self), _parts(self)))
+
+    def __repr__(self) -> str:
+        return _shown_parts(self, MAX_SHOWN_LEVELS)
+
+    def __reduce__(self) -> Any:
+        return _remake, (self._type, getattr(self, "case", None), _parts(self))
 
 
-def _show_case(self: Any) -> str:
-    return f"{type(self).__qualname__}({brief(self.value) if dataclasses.fields(self) else ''})"
+@dataclass(frozen=True, eq=False, repr=False)
+class _Bare(_Generated, Variant):
+    """A case without payload. The classes of cases only add their names to this: a type may have a thousand (H7)."""
+
+    __slots__ = ()
+    value = None
 
 
-_METHODS: dict[str, Any] = {"__eq__": _equal_record, "__module__": __name__}
+@dataclass(frozen=True, eq=False, repr=False)
+class _Full(_Generated, Variant):
+    """A case with a payload."""
+
+    __slots__ = ("value",)
+    value: Any
+
+
+class _Enum(StrEnum):
+    """Base of the generated enums, which pickle finds again by their WIT type."""
+
+    def __reduce_ex__(self, _protocol: Any) -> Any:
+        return _remake, (type(self)._type, None, (self.value,))  # type: ignore[attr-defined]
+
+
+class _Flags(Flag):
+    """Base of the generated flags."""
+
+    def __reduce_ex__(self, _protocol: Any) -> Any:
+        return _remake, (type(self)._type, None, (self.value,))  # type: ignore[attr-defined]
+
+
+def _parts(value: Any) -> tuple[Any, ...]:
+    return tuple(getattr(value, field.name) for field in dataclasses.fields(value))
+
+
+def _remake(type_: Type, case: str | None, parts: tuple[Any, ...]) -> Any:
+    """A value from its pickle."""
+    made = class_for(type_)
+    return (made if case is None else getattr(made, pascal(case)))(*parts)
 
 
 def _record_class(type_: RecordType) -> type:
+    names = tuple(snake(field.name) for field in type_.fields)
+    doc = f"Record `{type_.name}`."
     return dataclasses.make_dataclass(
         pascal(type_.name.name),
-        [(snake(field.name), Any) for field in type_.fields],
+        [(name, Any) for name in names],
+        bases=(_Generated,),
         frozen=True,
-        slots=True,
-        namespace={**_METHODS, "__repr__": _show_record, "__doc__": f"Record `{type_.name}`."},
+        eq=False,
+        repr=False,
+        namespace={"__slots__": names, "__module__": __name__, "__doc__": doc, "_type": type_},
     )
 
 
@@ -140,17 +208,14 @@ def _variant_class(type_: VariantType) -> type:
     for case in type_.cases:
         word = pascal(case.name)
         namespace: dict[str, Any] = {
-            **_METHODS,
-            "__repr__": _show_case,
+            "__slots__": (),
+            "__module__": __name__,
             "__qualname__": f"{name}.{word}",
             "__doc__": f"Case `{case.name}` of variant `{type_.name}`.",
+            "_type": type_,
             "case": case.name,
         }
-        if case.type is None:
-            namespace["value"] = None
-        fields = [] if case.type is None else [("value", Any)]
-        made = dataclasses.make_dataclass(word, fields, bases=(base,), frozen=True, slots=True, namespace=namespace)
-        setattr(base, word, made)
+        setattr(base, word, type(word, (_Bare if case.type is None else _Full, base), namespace))
     return base
 
 
@@ -159,28 +224,45 @@ def member_name(name: str) -> str:
     return name.replace("-", "_").upper()
 
 
-@lru_cache(maxsize=4096)
+_CLASSES: WeakValueDictionary[Type, type] = WeakValueDictionary()
+_LOCK = threading.Lock()
+
+
 def class_for(type_: Type) -> type:
     """The class of a record, enum, flags or variant type; the same structure and name give the same class.
 
+    They do so on every thread, for as long as anybody uses the class, a value of it, or a plugin that has the type.
     A record is a frozen dataclass with snake_case fields; an enum a `StrEnum` with WIT spelling as value; flags an
     `enum.Flag` in bit order; a variant a base class with one frozen dataclass for each case (`Shape.Circle(1.0)`).
     Raises: UsageError (`usage.argument`) for any other type. Added in 0.1.
     """
+    found = _CLASSES.get(type_)
+    if found is None:
+        with _LOCK:
+            found = _CLASSES.get(type_)
+            if found is None:
+                found = _CLASSES[type_] = _new_class(type_)
+    return found
+
+
+def _new_class(type_: Type) -> type:
     if isinstance(type_, RecordType):
         return _record_class(type_)
     if isinstance(type_, VariantType):
         return _variant_class(type_)
+    base: Any
+    members: list[Any]
     if isinstance(type_, EnumType):
-        members = [(member_name(case), case) for case in type_.cases]
-        return StrEnum(pascal(type_.name.name), members, module=__name__)  # type: ignore[return-value]
-    if isinstance(type_, FlagsType):
-        bits = [(member_name(flag), 1 << bit) for bit, flag in enumerate(type_.flags)]
-        return Flag(pascal(type_.name.name), bits, module=__name__)  # type: ignore[return-value]
-    raise UsageError(f"only records, variants, enums and flags have a class of their own, not {type_!r:.200}")
+        base, members = _Enum, [(member_name(case), case) for case in type_.cases]
+    elif isinstance(type_, FlagsType):
+        base, members = _Flags, [(member_name(flag), 1 << bit) for bit, flag in enumerate(type_.flags)]
+    else:
+        raise UsageError(f"only records, variants, enums and flags have a class of their own, not {type_!r:.200}")
+    made: Any = base(pascal(type_.name.name), members, module=__name__)
+    made._type = type_
+    return made  # type: ignore[no-any-return]
 
 
-@lru_cache(maxsize=4096)
 def dtype_for(type_: Type) -> np.dtype[Any] | None:
     """The numpy dtype of one element of `list<type_>`, or None when such lists are plain lists (or bytes, for u8).
 

@@ -16,6 +16,7 @@ from cloche.errors import CapabilityError, LimitError, UsageError
 from support.conformance import ROWS, Row, agree, markdown, wit_text
 from support.echo_component import HOST_INTERFACE, assemble, echo_function, echo_wat
 from support.engine_rig import Rig
+from support.toolchains import EXPECTED_DIFFERENCES, LANGUAGES, REFUSED_AT_BUILD
 
 FUNCTIONS = {row.name: echo_function(index, row.type) for index, row in enumerate(ROWS)}
 
@@ -120,6 +121,11 @@ def test_the_page_for_users_is_current() -> None:
     """docs/values.md is what the table renders."""
     page = Path(__file__).parents[2] / "docs" / "values.md"
     assert page.read_text() == markdown()
+
+
+def test_the_table_promises_everything_of_wat() -> None:
+    """What this file shows for every row is what the page says of WAT."""
+    assert {language for language, _ in (*REFUSED_AT_BUILD, *EXPECTED_DIFFERENCES)} <= set(LANGUAGES) - {"wat"}
 
 
 def test_the_table_is_valid_wit() -> None:

@@ -182,8 +182,9 @@ def test_values_of_another_type_are_refused_or_read(typed: tuple[Type, list[tupl
     arena = Arena(VAL_BYTES)
     call = Lowering(arena)
     call.left = 1 << 30
+    lower = lowerer(plan_for(type_))  # names of cases live as long as this
     for item, _ in cases:
-        lowerer(plan_for(type_))(item, arena.first, call)
+        lower(item, arena.first, call)
         try:
             HostPlan(echo_function(0, other)).lift(arena.first, 1, None, 1 << 30)  # type: ignore[arg-type]
         except GuestTrap:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import copy
+import ctypes
 import gc
+import pickle
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -11,12 +15,34 @@ from typing import Any
 
 import pytest
 
-from cloche.engine.codec.handles import GuestResource
-from cloche.errors import CapabilityError, LimitError, UsageError
-from cloche.wit.types import Function
-from support.echo_component import assemble
+from cloche.engine.codec.function import HostPlan
+from cloche.engine.codec.handles import GuestResource, ResourceBridge
+from cloche.engine.ffi import VAL_BYTES
+from cloche.errors import CapabilityError, ClocheError, LimitError, UsageError
+from cloche.model import Err, Ok
+from cloche.values import Case as VariantCase
+from cloche.wit.types import (
+    Case,
+    Field,
+    Function,
+    FunctionKind,
+    ListType,
+    MapType,
+    OptionType,
+    OwnType,
+    Prim,
+    RecordType,
+    ResourceType,
+    ResultType,
+    TupleType,
+    Type,
+    TypeName,
+    VariantType,
+)
+from support.echo_component import HOST_INTERFACE, assemble, echo_function, echo_wat
 from support.engine_rig import Rig
 from support.resource_component import (
+    BORROW_OWN,
     BUCKET,
     CONSUME,
     COUNTER,
@@ -34,9 +60,12 @@ from support.resource_component import (
     LEND,
     MANY,
     NEW,
+    OWN_AND_LENT,
+    OWN_BORROW,
     OWN_SUM,
     PAIR,
     SUM,
+    TWO_OWNS,
     TYPE_ID,
     VALUE,
     WAT,
@@ -233,6 +262,138 @@ def test_a_refused_call_moves_nothing(rig: Rig) -> None:
         rig.call(PAIR, counter, -1)
     assert counter.is_open
     assert rig.call(PAIR, counter, 41) == 42
+
+
+def test_what_is_lent_cannot_move_in_the_same_call(rig: Rig) -> None:
+    """A handle that is lent and handed over in one call is refused before it, either way; nothing has moved then."""
+    counter, other = rig.call(NEW, 5), rig.call(NEW, 2)
+    with pytest.raises(UsageError, match=r"argument 2 \(b\): .* is lent in the same call") as caught:
+        rig.call(BORROW_OWN, counter, counter)
+    assert caught.value.code == "usage.value"
+    with pytest.raises(UsageError, match=r"argument 2 \(b\): .* was moved") as moved:
+        rig.call(OWN_BORROW, counter, counter)
+    assert moved.value.code == "usage.closed"
+    assert counter.is_open
+    assert rig.call(BORROW_OWN, counter, other) == 7
+    assert rig.call(OWN_BORROW, counter, rig.call(NEW, 1)) == 6
+    assert not counter.is_open
+    assert rig.call(DROPPED) == 2
+
+
+def test_a_host_object_is_handed_over_once(rig: Rig) -> None:
+    """One object as two owns, or lent and owned, in one call would be closed twice or too early: it is refused."""
+    bucket = Bucket(1)
+    for function in (TWO_OWNS, OWN_AND_LENT):
+        with pytest.raises(
+            UsageError, match=r"argument 2 \(b\): the object .* handed over twice in one call"
+        ) as caught:
+            rig.call(function, bucket, bucket)
+        assert caught.value.code == "usage.value"
+        assert rig.bridge.live == bucket.closed == 0
+    assert rig.call(TWO_OWNS, bucket, Bucket(2)) == 3
+    assert rig.call(OWN_AND_LENT, Bucket(3), Bucket(4)) == 7
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_a_handle_cannot_be_copied(rig: Rig, copied: Callable[[Any], Any]) -> None:
+    """Two objects for one handle would drop it twice; the handle itself is not harmed."""
+    counter = rig.call(NEW, 5)
+    with pytest.raises(TypeError, match="a handle cannot be copied or pickled"):
+        copied(counter)
+    gc.collect()
+    assert rig.call(VALUE, counter) == 5
+
+
+# -- what a host function hands over in vain ---------------------------------------------------------------------------
+
+THING = ResourceType(TypeName(HOST_INTERFACE, "t0"))
+OWN = OwnType(THING)
+RECORD = RecordType(
+    TypeName(HOST_INTERFACE, "rec"), (Field("first", OWN), Field("text", Prim.STRING), Field("last", OWN))
+)
+VARIANT = VariantType(TypeName(HOST_INTERFACE, "var"), (Case("one", OWN), Case("none", None), Case("bad", Prim.U8)))
+
+
+@pytest.mark.parametrize(
+    ("type_", "make", "code"),
+    [
+        (TupleType((Prim.U8, OWN)), lambda a, b, c: (-1, a), "capability.invalid"),
+        (TupleType((OWN, Prim.U8, OWN)), lambda a, b, c: (a, -1, b), "capability.invalid"),
+        (ListType(OWN), lambda a, b, c: [a, None, b, c], "capability.invalid"),
+        (ListType(OWN), lambda a, b, c: [a, b, a, c], "capability.invalid"),
+        (TupleType((Prim.STRING, ListType(OWN))), lambda a, b, c: ("x" * 200, [a, b, c]), "limit.host-calls"),
+        (ListType(OWN), lambda a, b, c: deque([a, b, c] * 30), "limit.host-calls"),
+        (RECORD, lambda a, b, c: {"first": a, "text": 5, "last": b}, "capability.invalid"),
+        (ListType(RECORD), lambda a, b, c: [{"first": 5}, {"first": a, "text": "", "last": b}], "capability.invalid"),
+        (TupleType((Prim.BOOL, OptionType(OWN))), lambda a, b, c: (0, a), "capability.invalid"),
+        (ListType(ResultType(OWN, OWN)), lambda a, b, c: [Ok(a), 5, Err(b)], "capability.invalid"),
+        (ListType(VARIANT), lambda a, b, c: [VariantCase("bad", -1), VariantCase("one", a)], "capability.invalid"),
+        (MapType(Prim.STRING, OWN), lambda a, b, c: {"a": a, 5: b, "c": c}, "capability.invalid"),
+        (ListType(OWN), lambda a, b, c: [a, b, c], "limit.handles"),
+    ],
+)
+def test_what_a_refused_result_hands_over_is_closed(rig: Rig, type_: Type, make: Callable[..., Any], code: str) -> None:
+    """Each object in a refused result is closed once: those before the fault, and those that were not reached."""
+    buckets = [Bucket(0), Bucket(1), Bucket(2)]
+    value = make(*buckets)
+    plan = HostPlan(Function("f", FunctionKind.FREE, (), type_))
+    memory = ctypes.create_string_buffer(VAL_BYTES)
+    bridge = ResourceBridge(rig.context, {THING: TYPE_ID}, 2 if code == "limit.handles" else 50)
+    with pytest.raises(ClocheError) as caught:
+        plan.lower(value, ctypes.addressof(memory), bridge, 100)
+    assert caught.value.code == code
+    assert bridge.live == 0
+    assert [bucket.closed for bucket in buckets] == [int(id(bucket) in _objects(value)) for bucket in buckets]
+
+
+def _objects(value: Any) -> set[int]:
+    """The identities of the buckets that a result hands over where its type says so."""
+    if isinstance(value, Bucket):
+        return {id(value)}
+    if isinstance(value, dict):
+        value = list(value.values())
+    elif isinstance(value, Ok | Err):
+        value = [value.value]
+    elif isinstance(value, VariantCase):
+        value = [value.payload]
+    found: set[int] = set()
+    for item in value if isinstance(value, list | tuple | deque) else ():
+        found |= _objects(item)
+    return found
+
+
+class Repeating(dict[str, Any]):
+    """A mapping with a key twice."""
+
+    def __init__(self, *values: Any) -> None:
+        super().__init__(k=None)
+        self.given = values
+
+    def items(self) -> Any:
+        return [("k", value) for value in self.given]
+
+
+@pytest.mark.parametrize(
+    ("type_", "wrap"),
+    [(OWN, lambda bucket: bucket), (ListType(OWN), lambda bucket: [bucket]), (OptionType(OWN), lambda bucket: bucket)],
+)
+def test_a_repeated_key_loses_no_object(type_: Type, wrap: Callable[[Any], Any]) -> None:
+    """Of the values under one key the last one counts; what the others owned is closed, once."""
+    signature = echo_function(0, MapType(Prim.STRING, type_))
+    seen: list[Any] = []
+
+    def host(value: Any) -> Any:
+        seen.append(value)
+        return value
+
+    buckets = [Bucket(n) for n in range(3)]
+    resources = {THING: (HOST_INTERFACE, "t0", TYPE_ID)}
+    with Rig(assemble(echo_wat([signature])), {HOST_INTERFACE: [(signature, host)]}, resources) as rig:
+        back = rig.call(signature, Repeating(*map(wrap, buckets)))
+        assert seen == [{"k": wrap(buckets[2])}] == [back]
+        assert [bucket.closed for bucket in buckets] == [1, 1, 0]
+        assert rig.bridge.live == 0
+    assert [bucket.closed for bucket in buckets] == [1, 1, 0]
 
 
 def test_a_closed_handle_is_dropped_by_the_owner(rig: Rig) -> None:

@@ -13,7 +13,20 @@ import pytest
 
 from cloche.engine.codec.function import FunctionPlan, HostPlan
 from cloche.errors import CapabilityError, LimitError, UsageError
-from cloche.wit.types import Function, FunctionKind, ListType, OptionType, Param, Prim, TupleType, Type
+from cloche.wit.types import (
+    Field,
+    Function,
+    FunctionKind,
+    ListType,
+    MapType,
+    OptionType,
+    Param,
+    Prim,
+    RecordType,
+    TupleType,
+    Type,
+    TypeName,
+)
 from support.echo_component import HOST_INTERFACE, assemble, echo_function, echo_wat
 from support.engine_rig import Rig
 
@@ -98,14 +111,44 @@ def test_scalar_host_functions_are_strict(params: list[Type], result: Prim) -> N
 
 
 def test_a_list_that_cannot_fit_the_host_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each element costs 32 bytes of host memory and more: a second bound beside the payload limit (H7)."""
-    monkeypatch.setattr("cloche.engine.codec.lowering.MAX_ALLOCATED_BYTES", 32 * 10)
-    buffer = FunctionPlan(function("work", [ListType(Prim.U8)], None)).buffer()
+    """Each element costs 32 bytes of host memory and more: a second bound beside the payload limit (H7).
+
+    It is on all values of one call together, and the next call has it whole again.
+    """
+    monkeypatch.setattr("cloche.engine.codec.memory.MAX_ARGUMENT_BYTES", 1 << 20)
+    buffer = FunctionPlan(function("work", [ListType(Prim.U8)] * 2, None)).buffer()
     no_bridge: Any = None
-    buffer.lower((b"x" * 10,), no_bridge, 1000)
-    with pytest.raises(LimitError, match="a list of 11 items is longer than the 10 that fit") as caught:
-        buffer.lower((b"x" * 11,), no_bridge, 1000)
-    assert caught.value.code == "limit.payload"
+    half, more = b"x" * 16_000, b"x" * 17_000
+    for first, second in ((b"", half * 2), (half, half), (b"x" * 32_768, b"")):
+        buffer.lower((first, second), no_bridge, 1 << 20)
+        buffer.withdraw()
+    for first, second in ((b"", b"x" * 32_769), (more, half), (more, more)):
+        with pytest.raises(LimitError, match="need more than the 1048576 bytes of the host's memory") as caught:
+            buffer.lower((first, second), no_bridge, 1 << 20)
+        assert caught.value.code == "limit.payload"
+
+
+def test_a_host_result_that_cannot_fit_the_host_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A guest cannot make the host take any amount of memory for a result: lists, rows and names all count."""
+    monkeypatch.setattr("cloche.engine.codec.memory.MAX_RESULT_BYTES", 1 << 16)
+    row = RecordType(TypeName(None, "r"), (Field("a-field-with-a-long-name", Prim.U8),))
+    answers: dict[Type, tuple[Any, Any]] = {
+        ListType(Prim.U8): (bytes(2048), bytes(2049)),
+        ListType(ListType(Prim.U8)): ([bytes(500)] * 4, [bytes(500)] * 5),
+        ListType(row): ([{"a-field-with-a-long-name": 1}] * 600, [{"a-field-with-a-long-name": 1}] * 700),
+        MapType(Prim.U8, Prim.STRING): (dict.fromkeys(range(200), ""), None),
+        ListType(OptionType(Prim.U8)): ([1] * 1024, [1] * 1025),
+    }
+    for type_, (fits, too_many) in answers.items():
+        signature = function("work", [Prim.U8], type_)
+        answer = [fits]
+        with Rig(assemble(echo_wat([signature])), {HOST_INTERFACE: [(signature, lambda _, a=answer: a[0])]}) as rig:
+            assert len(rig.call(signature, 1)) == len(fits)
+            answer[0] = too_many
+            if too_many is not None:
+                with pytest.raises(LimitError, match="need more than the 65536 bytes") as caught:
+                    rig.call(signature, 1)
+                assert caught.value.code == "limit.payload"
 
 
 def test_threads_share_plans() -> None:

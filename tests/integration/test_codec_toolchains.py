@@ -1,7 +1,11 @@
-"""The conformance table through plugins in Python, JavaScript and C, by the public API: all that each can express."""
+"""The conformance table through plugins in WAT, Python, JavaScript and C, by the public API: all that each can express.
+
+The rows of WAT are in test_codec_conformance.py; here are its handles.
+"""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,14 +17,14 @@ from cloche.build.builder import build_plugin
 from cloche.model import Err, Ok
 from cloche.wit.names import snake
 from cloche.wit.types import ResultType
+from support.cells import CELLS, HANDLE_ROWS, HandleRow
 from support.conformance import INTERFACE, ROWS, Row, agree
-from support.echo_guests import CELLS, write_plugin, write_unsupported
+from support.echo_guests import write_plugin, write_unsupported
 from support.guests import build_cache, guest_home
 from support.toolchains import (
     EXPECTED_DIFFERENCES,
     LANGUAGES,
     REFUSED_AT_BUILD,
-    RESOURCES,
     UNSUPPORTED,
     Difference,
     Language,
@@ -36,7 +40,7 @@ def _param(language: Language, *rest: Any, name: str = "") -> Any:
 
 
 def _passing(language: Language) -> tuple[Row, ...]:
-    return tuple(row for row in ROWS if (language, row.name) not in REFUSED_AT_BUILD)
+    return tuple(row for row in ROWS if language != "wat" and (language, row.name) not in REFUSED_AT_BUILD)
 
 
 EVERY_ROW = pytest.mark.parametrize(
@@ -67,6 +71,11 @@ def load(host: cloche.Host, tmp_path_factory: pytest.TempPathFactory) -> Callabl
 
 
 # A fixture for each language, so that one which cannot be built fails once and not for every row.
+@pytest.fixture(scope="module")
+def wat_plugin(load: Callable[[Language], cloche.Plugin]) -> cloche.Plugin:
+    return load("wat")
+
+
 @pytest.fixture(scope="module")
 def python_plugin(load: Callable[[Language], cloche.Plugin]) -> cloche.Plugin:
     return load("python")
@@ -159,20 +168,35 @@ def test_resources_pass_in_every_direction(language: Language, plugin: cloche.Pl
             cells.read(bad)
 
 
-@EVERY_LANGUAGE
-def test_owned_handles_pass_in_lists(language: Language, tmp_path: Path) -> None:
-    """A list of own handles goes to a fresh guest and comes back, except where the table says what happens."""
-    found = EXPECTED_DIFFERENCES.get((language, RESOURCES))
+@pytest.mark.parametrize(
+    ("language", "row"), [_param(language, row, name=row.name) for language in LANGUAGES for row in HANDLE_ROWS]
+)
+def test_handles_pass_in_every_place(language: Language, row: HandleRow, tmp_path: Path) -> None:
+    """A fresh guest takes handles and gives them back inside every kind of type, except where the table says not."""
+    found = EXPECTED_DIFFERENCES.get((language, row.name))
     with new_host() as host:
-        directory = write_plugin(language, tmp_path, _passing(language))
-        cells: Any = host.load(directory, trust=cloche.Trusted("a test"))[CELLS]
-        many = cells.make_many([1, 2, 3])
+        cells: Any = host.load(write_plugin(language, tmp_path, _passing(language)), trust=cloche.Trusted("a test"))[
+            CELLS
+        ]
         if found is None:
-            assert [each.get() for each in cells.pass_many(many)] == [1, 2, 3]
-        else:
-            with pytest.raises(cloche.ClocheError) as caught:
-                cells.pass_many(many)
-            assert caught.value.code == found.values[0].code
+            assert row.ask(cells) == row.answer
+            return
+        (difference,) = found.values
+        with pytest.raises(cloche.ClocheError) as caught:
+            row.ask(cells)
+        assert caught.value.code == difference.code
+
+
+@EVERY_LANGUAGE
+def test_owned_handles_move_also_when_the_guest_traps(language: Language, tmp_path: Path) -> None:
+    """What went to a guest as `own` in a list has moved, however the call ended."""
+    with new_host() as host:
+        cells: Any = host.load(write_plugin(language, tmp_path, _passing(language)), trust=cloche.Trusted("a test"))[
+            CELLS
+        ]
+        many = cells.make_many([1, 2, 3])
+        with contextlib.suppress(cloche.GuestTrap):
+            cells.pass_many(many)
         with pytest.raises(cloche.UsageError) as moved:
             cells.pass_many(many)
         assert moved.value.code == "usage.closed"
@@ -209,6 +233,7 @@ def test_unsupported_types_are_refused(
 
 def test_the_tables_name_rows_that_exist() -> None:
     """A renamed row does not leave a stale line behind."""
-    names = {RESOURCES, *(row.name for row in ROWS)}
+    names = {row.name for row in ROWS} | {row.name for row in HANDLE_ROWS}
+    assert len(names) == len(ROWS) + len(HANDLE_ROWS)
     assert {name for _, name in (*REFUSED_AT_BUILD, *EXPECTED_DIFFERENCES)} <= names
     assert REFUSED_AT_BUILD.keys().isdisjoint(EXPECTED_DIFFERENCES)

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import copy
 import gc
+import pickle
 import threading
-from collections.abc import Iterator
+from collections import UserList, deque
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from cloche.app import Host
 from cloche.errors import ClocheError, GuestTrap, LimitError, UsageError
+from cloche.model import State
 from cloche.runtime import pool as pool_module
 from cloche.runtime.plugin import ExtensionPoint
 from support.life_plugin import component_of
@@ -29,6 +35,7 @@ interface counters {
   add: func(counters: list<borrow<counter>>) -> u32;
   add-pair: func(pair: pair) -> u32;
   consume: func(counter: counter) -> u32;
+  swap: func(lent: borrow<counter>, moved: counter) -> u32;
   calls: func() -> u32;
   crash: func();
 }
@@ -73,6 +80,8 @@ CORE = f"""(module
   (func (export "{EXPORT}add-pair") (param i32 i32) (result i32) (i32.add (i32.load (local.get 0)) (local.get 1)))
   (func (export "{EXPORT}consume") (param i32) (result i32) (local $value i32)
     (local.set $value (i32.load (call $rep (local.get 0)))) (call $drop (local.get 0)) (local.get $value))
+  (func (export "{EXPORT}swap") (param i32 i32) (result i32) (local $value i32)
+    (local.set $value (i32.load (call $rep (local.get 1)))) (call $drop (local.get 1)) (local.get $value))
   (func (export "{EXPORT}calls") (result i32)
     (global.set $calls (i32.add (global.get $calls) (i32.const 1))) (global.get $calls))
   (func (export "{EXPORT}crash") unreachable))
@@ -129,6 +138,40 @@ def test_handles_inside_values_find_their_instance(point: ExtensionPoint) -> Non
     counter = point.counter(5)
     assert point.add([counter, counter]) == 10
     assert point.add_pair({"left": counter, "right": 3}) == 8
+
+
+@pytest.mark.parametrize("hold", [deque, tuple, UserList, lambda handles: np.array([*handles, None], object)[:-1]])
+def test_any_list_of_handles_finds_its_instance(point: ExtensionPoint, hold: Callable[[list[Any]], Any]) -> None:
+    """Whatever is taken as a list leads the call to the instance of the handles in it."""
+    counter = point.counter(5)
+    assert point.add(hold([counter, counter])) == 10
+
+
+def test_copying_a_handle_is_refused_cleanly(point: ExtensionPoint, capsys: pytest.CaptureFixture[str]) -> None:
+    """A handle cannot be copied; trying leaves no half-made one behind, and the handle as it was."""
+    counter = point.counter(5)
+    for copied in (copy.copy, copy.deepcopy, pickle.dumps):
+        with pytest.raises(TypeError, match="cannot be copied or pickled"):
+            copied(counter)
+    with pytest.raises(AttributeError):
+        counter._secret  # noqa: B018
+    gc.collect()
+    assert capsys.readouterr().err == ""
+    assert counter.increment() == 6
+
+
+def test_what_is_lent_cannot_move_in_the_same_call(host: Host, tmp_path: Path, component: bytes) -> None:
+    """The refusal costs a single plugin nothing: neither its state nor its other handles."""
+    plugin = load(host, tmp_path, component, plugin_id="acme/counters", instances="single")
+    counters = plugin["test:counters/counters"]
+    counter, other = counters.counter(5), counters.counter(1)
+    for _ in range(10):
+        with pytest.raises(UsageError) as caught:
+            counters.swap(counter, counter)
+        assert caught.value.code == "usage.value"
+    assert counters.swap(counter, other) == 1
+    assert counter.increment() == 6
+    assert plugin.state is State.ACTIVE
 
 
 def test_a_moved_handle_is_gone(point: ExtensionPoint) -> None:

@@ -1,7 +1,8 @@
 """The conformance table: every WIT type with edge values, good and bad, as data for guests of any toolchain.
 
 `ROWS` is the table; `wit_text()` declares `echo-<row>: func(x: T) -> T` for each row, for toolchains that bind from
-WIT; `markdown()` renders the users' page docs/values.md (`python -m support.conformance` prints it).
+WIT; `HANDLE_ROWS` (support/cells.py) are its rows about handles. `markdown()` renders the users' page docs/values.md:
+`python -m support.conformance` prints it, with what each language's toolchain takes, refuses and changes.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from cloche.engine.codec.layout import children
 from cloche.model import Err, Ok, Some
 from cloche.values import Case, Variant, brief, class_for, dtype_for
+from cloche.wit.carried import children
 from cloche.wit.types import Case as CaseType
 from cloche.wit.types import (
     EnumType,
@@ -35,7 +36,8 @@ from cloche.wit.types import (
     TypeName,
     VariantType,
 )
-from support.toolchains import EXPECTED_DIFFERENCES, LANGUAGES, REFUSED_AT_BUILD, RESOURCES, UNSUPPORTED, Language
+from support.cells import HANDLE_ROWS
+from support.toolchains import EXPECTED_DIFFERENCES, LANGUAGES, REFUSED_AT_BUILD, UNSUPPORTED, Language
 
 INTERFACE = "test:values/echo"
 
@@ -100,9 +102,18 @@ OPTIONS = RecordType(
 DIGITS = RecordType(_named("digits"), (Field("part-1", Prim.U8), Field("part-2-b", Prim.U16)))
 WIDE = RecordType(_named("wide"), tuple(Field(f"field{index}", Prim.U64) for index in range(40)))
 COLOR = EnumType(_named("color"), ("red", "deep-blue", "none"))
+MANY_SHAPES = VariantType(
+    _named("many-shapes"),
+    tuple(CaseType(f"case{index}", (None, Prim.U16, Prim.STRING)[index % 3]) for index in range(300)),
+)
 MANY_CASES = EnumType(_named("many-cases"), tuple(f"case{index}" for index in range(300)))
 ACCESS = FlagsType(_named("access"), ("read", "write-all", "execute"))
 FLAGS_32 = FlagsType(_named("flags-thirty-two"), tuple(f"flag{index}" for index in range(32)))
+FLAGS_AT_SIZES = tuple(
+    FlagsType(_named(f"flags-{word}"), tuple(f"flag{index}" for index in range(count)))
+    for word, count in (("eight", 8), ("nine", 9), ("sixteen", 16), ("seventeen", 17))
+)
+"""As many flags as fit one or two bytes, and one more."""
 SHAPE = VariantType(
     _named("shape"),
     (
@@ -430,6 +441,22 @@ def _rows() -> Iterator[Row]:
         _good(class_for(FLAGS_32)(0), class_for(FLAGS_32)((1 << 32) - 1), class_for(FLAGS_32)(1 << 31)),
         _bad(1 << 31),
     )
+    for type_ in FLAGS_AT_SIZES:
+        made: Any = class_for(type_)
+        count = len(type_.flags)
+        yield Row(
+            type_.name.name,
+            type_,
+            "generated enum.Flag",
+            "the same",
+            _good(
+                made(0),
+                made((1 << count) - 1),
+                made(1 << count - 1),
+                Good({"flag0", f"flag{count - 1}"}, made(1 | 1 << count - 1)),
+            ),
+            _bad([f"flag{count}"], (1 << count) - 1),
+        )
     yield Row(
         "variant",
         SHAPE,
@@ -458,6 +485,17 @@ def _rows() -> Iterator[Row]:
         "the same",
         _good(Tree.Leaf(), Tree.Shapes([]), Tree.Shapes([Shape.Nothing(), Shape.Bytes(b"x")])),
         _bad(Bad(Tree.Shapes([Shape.Nothing(), Shape.Maybe(256)]), ".value[1].value")),
+    )
+    many: Any = class_for(MANY_SHAPES)
+    yield Row(
+        "variant-large",
+        MANY_SHAPES,
+        "the same",
+        "the same",
+        _good(
+            many.Case0(), many.Case1(65535), many.Case255(), many.Case256(256), many.Case257("text"), many.Case299("z")
+        ),
+        _bad("case300", Bad(many.Case298(65536), ".value"), Bad(Case("case299"), words="needs a payload")),
     )
     yield Row(
         "option",
@@ -530,6 +568,22 @@ def _rows() -> Iterator[Row]:
         "any mapping",
         _good({2**64 - 1: [options], 0: []}),
         _bad(Bad({1: [None]}, "[1][0]"), Bad({-1: []}, ".key")),
+    )
+    yield Row(
+        "map-bool",
+        MapType(Prim.BOOL, Prim.STRING),
+        "dict",
+        "any mapping",
+        _good({}, {True: "yes", False: "no"}, Good({np.True_: "yes"}, {True: "yes"})),
+        _bad(Bad({1: "yes"}, ".key"), Bad({True: 1}, "[True]")),
+    )
+    yield Row(
+        "map-char",
+        MapType(Prim.CHAR, ListType(Prim.U8)),
+        "dict",
+        "any mapping",
+        _good({"a": b"\0", "\U0001f98a": b""}),
+        _bad(Bad({"ab": b""}, ".key"), Bad({"\ud800": b""}, ".key"), Bad({"a": [256]}, "['a'][0]")),
     )
     yield Row("deep", DEEP, "nested tuples, lists and options", "the same", _good(_deep(DEEP)), _bad(None))
 
@@ -643,10 +697,17 @@ The Python type is a function of the WIT type alone, never of a value's size, of
 Everything is checked both ways: a value of yours that does not fit raises `UsageError` (`usage.value`) before
 the call and names the place, such as `argument 2 (options).items[3].size: expected u32 (0 to 4294967295), got
 -1`; a value of a guest that breaks its type raises `GuestTrap` (`guest.invalid-value`); more bytes than the
-limit `arguments, results` raise `LimitError` (`limit.payload`) before anything is allocated for them.
+limit `payload` raise `LimitError` (`limit.payload`) before anything is converted. Lists of bytes and numbers
+cost this machine many times their size: see [limits](limits-and-usage.md#memory-of-the-host).
 
 - Records, enums, flags and variants have generated classes (`cloche.values.class_for`); the same structure and
-  name give the same class. Their `repr` shows the length of long payloads, never the bytes.
+  name give the same class, in every thread, for as long as anybody uses it. Their `repr` shows the length of
+  long payloads, never the bytes. They can be copied and pickled; whoever unpickles one needs Cloche.
+- Values compare with `==`, also `Ok`, `Err`, `Some` and `Case`: arrays inside them as a whole (dtype, shape and
+  items). NaN differs from itself, as everywhere in Python.
+- A list, mapping, set or array of yours is read once, before the guest is called. What the code of your own
+  objects raises meanwhile is `usage.value` with the place, and that error as its `__cause__`. Such code can
+  neither close the plugin nor call the instance that it is read for (`usage.re-entry`).
 - `result<T, E>` at the top level of a call returns T or raises `GuestError` with E in `payload`.
 - Integers are accepted where floats are asked for and are rounded to the nearest one. A number that would
   become infinite as `f32` or `f64` is refused; infinities and NaN themselves pass (the bits of a NaN may
@@ -654,12 +715,21 @@ limit `arguments, results` raise `LimitError` (`limit.payload`) before anything 
 - Bools are not numbers, and numbers are not bools.
 - `list<u8>` takes any buffer of one-byte items as it stands. The items of any other buffer are numbers like
   those of a list; to hand over an array's memory, cast it: `memoryview(a).cast("B")`.
-- Sets, generators and strings are not accepted as lists.
+- Sets, generators, strings and masked arrays are not accepted as lists.
 - `own<r>` and `borrow<r>` of a capability's resource are the capability's own objects; those of a guest are
-  handles (`GuestResource`, context managers). A handle passed as `own` has moved: using it again raises
-  `UsageError` (`usage.closed`).
-- `stream`, `future`, `error-context`, fixed-length lists, more than 32 flags, and types of more than 64 levels
-  or 10 000 parts are refused when the component is loaded (`contract.unsupported`). WIT has no empty records.
+  handles (`GuestResource`, context managers), which cannot be copied or pickled. A handle passed as `own` has
+  moved: using it again raises `UsageError` (`usage.closed`). What is lent in a call cannot move in the same
+  call, and nothing can move twice.
+- Of keys that a guest repeats in a map the last one counts; what the others owned is closed.
+- A builtin plugin gets and gives the same values with the same errors. Only its resources are not handles but
+  its own Python objects.
+- Functions are called by their name in snake_case, static functions and methods of an interface by
+  `resource_function`. Of two functions with one such name (`counter-find` and `counter.find`) the later one in
+  the WIT gets a `_` at its end, as does a function that is named like something of the interface object's own
+  (`wit_`). The WIT name always works, too: `point["[static]counter.find"]`.
+- `stream`, `future`, `error-context`, fixed-length lists, more than 32 flags, more than 1024 fields or cases,
+  and types of more than 64 levels or 10 000 parts are refused when the component is loaded
+  (`contract.unsupported`). WIT has no empty records.
 
 The last four columns say whether plugins of a language, built with its toolchain, take such a value and give it
 back: numbers point to the notes below the table.
@@ -699,13 +769,15 @@ def markdown() -> str:
     lines += ["| WIT | in Python | accepted | WAT | Python | JavaScript | C |", "|" + " --- |" * 7]
     notes = _Notes()
     for row in ROWS:
-        cells = [f"`{_wit_cell(row)}`", row.python, row.accepts, "ok", *(notes.cell(at, row.name) for at in LANGUAGES)]
+        cells = [f"`{_wit_cell(row)}`", row.python, row.accepts, *(notes.cell(at, row.name) for at in LANGUAGES)]
         lines.append(f"| {' | '.join(cells)} |")
-    cells = ["own, borrow and lists of both", "the resource's object or handle", "the same; see above"]
-    cells += ["ok", *(notes.cell(at, RESOURCES) for at in LANGUAGES)]
-    lines += [f"| {' | '.join(cells)} |", "", *notes.lines, ""]
+    for handle in HANDLE_ROWS:
+        cells = [f"`{handle.wit}`", "the resource's object or handle there", "the same; see above"]
+        cells += [notes.cell(at, handle.name) for at in LANGUAGES]
+        lines.append(f"| {' | '.join(cells)} |")
+    lines += ["", *notes.lines, ""]
     lines += ["What Cloche refuses at load, some toolchains refuse already at build:", ""]
-    lines += ["| WIT | Python | JavaScript | C |", "|" + " --- |" * 4]
+    lines += ["| WIT | WAT | Python | JavaScript | C |", "|" + " --- |" * 5]
     for each in UNSUPPORTED:
         refused = [each.refusals[at].why if at in each.refusals else "at load" for at in LANGUAGES]
         wit = each.wit if " of " in each.wit else f"`{each.wit}`"

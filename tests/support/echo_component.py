@@ -11,7 +11,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from cloche.engine.codec.layout import children, layout_of
+from cloche.engine.codec.layout import layout_of
+from cloche.wit.carried import children
 from cloche.wit.types import (
     BorrowType,
     EnumType,

@@ -1,4 +1,4 @@
-"""Writes echo plugins in Python, JavaScript and C for the conformance table: `echo-<row>: func(x: T) -> T` each.
+"""Writes plugins in WAT, Python, JavaScript and C for the conformance table: `echo-<row>: func(x: T) -> T` each.
 
     directory = write_plugin("python", tmp_path, ROWS)     # manifest, WIT and source, ready to build
 
@@ -13,7 +13,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from cloche.engine.codec.layout import aligned, children, layout_of
+from cloche.engine.codec.layout import aligned, layout_of
+from cloche.wit.carried import children
 from cloche.wit.names import pascal, snake
 from cloche.wit.types import (
     EnumType,
@@ -28,15 +29,14 @@ from cloche.wit.types import (
     Type,
     VariantType,
 )
+from support import cells
 from support.conformance import INTERFACE, Row, wit_text
 from support.toolchains import Language, Unsupported
 
 MAX_FLAT_PARAMS = 16
 """More flat values than this cross through memory, by the canonical ABI."""
 
-CELLS = "test:values/cells"
-
-_SOURCES: Mapping[Language, str] = {"python": "app.py", "js": "app.js", "c": "app.c"}
+_SOURCES: Mapping[Language, str] = {"wat": "app.wat", "python": "app.py", "js": "app.js", "c": "app.c"}
 _MANIFEST = """\
 format-version = 1
 id = "test/echo-{language}"
@@ -50,38 +50,29 @@ instances = "pooled"
 source = "{source}"
 world = "guest"
 """
-_CELLS_WIT = """\
-interface cells {
-    resource cell {
-        constructor(number: u32);
-        get: func() -> u32;
-    }
-    make-many: func(numbers: list<u32>) -> list<cell>;
-    pass: func(x: cell) -> cell;
-    pass-many: func(x: list<cell>) -> list<cell>;
-    read: func(x: borrow<cell>) -> u32;
-    sum: func(x: list<borrow<cell>>) -> u32;
-}
-
-world guest {
-    include values;
+_WORLD = """
+world guest {{
+    {echo}
     export cells;
-}
+}}
 """
 
 
 def write_plugin(language: Language, directory: Path, rows: Sequence[Row]) -> Path:
-    """The directory of a plugin that echoes `rows`, made under `directory`."""
-    source = {"python": _python, "js": _javascript, "c": _c}[language](rows)
-    plugin = _write(language, directory, source, {"world": wit_text(tuple(rows)), "cells": _CELLS_WIT})
+    """The directory of a plugin that echoes `rows`, made under `directory`. In WAT there are the cells only."""
+    source = {"wat": _wat, "python": _python, "js": _javascript, "c": _c}[language](rows)
+    world = cells.WIT + _WORLD.format(echo="include values;" if rows else "")
+    wit = {"world": wit_text(tuple(rows)), "cells": world} if rows else {"world": f"package test:values;\n\n{world}"}
+    plugin = _write(language, directory, source, wit)
     if language == "python":
-        (plugin / "cells.py").write_text(_PYTHON_CELL)
+        (plugin / "cells.py").write_text(cells.PYTHON_CELL)
     return plugin
 
 
 def write_unsupported(language: Language, directory: Path, unsupported: Unsupported) -> Path:
     """The directory of a plugin with one function, whose type Cloche refuses at load."""
     source = {
+        "wat": f'(module (memory (export "memory") 1) (func (export "{INTERFACE}#f") {unsupported.wat}))',
         "python": "from wit_world import exports\n\nclass Echo(exports.Echo):\n    def f(self, x):\n        return x\n",
         "js": "export const echo = { f: (x) => x };\n",
         "c": f'#include "cloche_guest.h"\nCLOCHE_EXPORT("{INTERFACE}#f")\n{unsupported.c}\n',
@@ -102,21 +93,7 @@ def _write(language: Language, directory: Path, source: str, wit: Mapping[str, s
     return plugin
 
 
-_PYTHON_CELL = """\
-from cloche_guest import export
-from wit_world.exports import cells
-
-
-@export
-class Cell(cells.Cell):
-    def __init__(self, number):
-        self.number = number
-
-    def get(self):
-        return self.number
-"""
-_PYTHON_START = """\
-from cells import Cell
+_PYTHON_START = f"""\
 from cloche_guest import Err, export
 from wit_world import exports
 
@@ -131,43 +108,22 @@ def answer(self, x):
     return x.value
 
 
-@export
-class Cells(exports.Cells):
-    pass_ = pass_many = same
-
-    def make_many(self, numbers):
-        return [Cell(number) for number in numbers]
-
-    def read(self, x):
-        return x.get()
-
-    def sum(self, x):
-        return sum(each.get() for each in x)
-
-
-@export
+{cells.PYTHON}@export
 class Echo(exports.Echo):
 """
-_JAVASCRIPT_START = """\
+_JAVASCRIPT_START = f"""\
 const same = (x) => x;
-const answer = (x) => {
+const answer = (x) => {{
   if (x.tag === "err") throw x.val;
   return x.val;
-};
-class Cell {
-  constructor(number) { this.number = number; }
-  get() { return this.number; }
-}
-export const cells = {
-  Cell,
-  makeMany: (numbers) => Array.from(numbers, (number) => new Cell(number)),
-  pass: same,
-  passMany: same,
-  read: (x) => x.get(),
-  sum: (x) => x.reduce((sum, each) => sum + each.get(), 0),
-};
-export const echo = {
+}};
+{cells.JAVASCRIPT}export const echo = {{
 """
+
+
+def _wat(rows: Sequence[Row]) -> str:
+    assert not rows, "support.echo_component writes these"
+    return cells.WAT
 
 
 def _python(rows: Sequence[Row]) -> str:
@@ -192,36 +148,12 @@ static inline uint64_t bits_f64(double x) { uint64_t y; __builtin_memcpy(&y, &x,
 #define bits_i64(x) ((uint64_t)(x))
 #define PUT(type, at, bits) do { type y = (type)(bits); __builtin_memcpy(area + (at), &y, sizeof y); } while (0)
 
-/* A cell's representation is its number; who owns a cell gets its handle, who borrows it the representation. */
-#define CELLS "test:values/cells#"
-CLOCHE_IMPORT("[export]test:values/cells", "[resource-new]cell") uint32_t cell_new(uint32_t number);
-CLOCHE_EXPORT(CELLS "[constructor]cell") uint32_t cell_make(uint32_t number) { return cell_new(number); }
-CLOCHE_EXPORT(CELLS "[method]cell.get") uint32_t cell_get(uint32_t number) { return number; }
-CLOCHE_EXPORT(CELLS "make-many") const cloche_text *cells_make_many(const uint32_t *numbers, size_t length) {
-    uint32_t *handles = cloche_take(4, 4 * length);
-    for (size_t i = 0; i < length; i++) handles[i] = cell_new(numbers[i]);
-    return cloche_return((cloche_text){(const char *)handles, length});
-}
-CLOCHE_EXPORT("cabi_post_" CELLS "make-many") void cells_made(const cloche_text *x) { (void)x; cloche_release(); }
-CLOCHE_EXPORT(CELLS "pass") uint32_t cells_pass(uint32_t handle) { return handle; }
-CLOCHE_EXPORT(CELLS "pass-many") const cloche_text *cells_pass_many(const char *handles, size_t length) {
-    return cloche_return((cloche_text){handles, length});
-}
-CLOCHE_EXPORT("cabi_post_" CELLS "pass-many") void cells_done(const cloche_text *x) { (void)x; cloche_release(); }
-CLOCHE_EXPORT(CELLS "read") uint32_t cells_read(uint32_t number) { return number; }
-CLOCHE_EXPORT(CELLS "sum") uint32_t cells_sum(const uint32_t *numbers, size_t length) {
-    uint32_t sum = 0;
-    for (size_t i = 0; i < length; i++) sum += numbers[i];
-    cloche_release();
-    return sum;
-}
-
 """
 _C_TYPES = {"i32": "int32_t", "i64": "int64_t", "f32": "float", "f64": "double"}
 
 
 def _c(rows: Sequence[Row]) -> str:
-    return _C_START + "\n".join(line for row in rows for line in _c_function(row))
+    return _C_START + cells.C + "\n".join(line for row in rows for line in _c_function(row))
 
 
 def _c_function(row: Row) -> Iterator[str]:

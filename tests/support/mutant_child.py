@@ -32,7 +32,7 @@ from cloche.errors import ClocheError
 from cloche.grants.policy_file import parse_policy
 from cloche.model import Digest, Err, Ok, Some, Trusted
 from cloche.runtime.plugin import Plugin
-from cloche.runtime.resources import carries_handle
+from cloche.runtime.resources import handle_finder
 from cloche.values import Case
 from cloche.wit.tools import checked_world, describe_component
 from cloche.wit.types import (
@@ -202,7 +202,7 @@ class Run:
     def _call_all(self, plugin: Plugin, chance: random.Random) -> None:
         handles: list[object] = []
         functions = [function for name in plugin.interfaces() for function in plugin[name]][:MOST_EXPORTS]
-        takers = [function for function in functions if any(carries_handle(item.type) for item in function.wit.params)]
+        takers = [function for function in functions if any(handle_finder(item.type) for item in function.wit.params)]
         for function in [*functions, *takers]:  # once more with what the others gave out
             try:
                 values = [value_of(param.type, chance, handles) for param in function.wit.params]

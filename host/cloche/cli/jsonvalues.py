@@ -15,7 +15,9 @@
 | map | an object when keys are strings, else an array of `[key, value]` |
 | resource | cannot be written; results show `{"resource": "its name"}` |
 
-Ranges are checked where the values enter the engine. Here a value of the wrong shape is refused with the path to it.
+Ranges are checked where the values enter the engine. Here a value of the wrong shape is refused with the path to it,
+and so is what JSON readers change silently: a key that is given twice, a number with a fraction or an exponent that is
+not exact as an integer (2^53 and more), or too large to be finite.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ import json
 import math
 import operator
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, assert_never
@@ -66,9 +69,25 @@ MAX_FILE_BYTES = 1 << 30  # the largest payload limit that a plugin can have (`m
 _FLOATS = frozenset({Prim.F32, Prim.F64})
 _TEXTS = frozenset({Prim.STRING, Prim.CHAR})
 _CASE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9-]*")
+_EXACT_BELOW = 1 << 53  # from here on two whole numbers may be one float
 _NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 Json = None | bool | int | float | str | list[Any] | dict[str, Any]
+
+
+class _Repeating(dict[str, Any]):
+    """A JSON object in which the key `repeated` stands twice."""
+
+    repeated: str
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) == len(pairs):
+        return made
+    repeating = _Repeating(made)
+    repeating.repeated = Counter(key for key, _ in pairs).most_common(1)[0][0]
+    return repeating
 
 
 def arguments(texts: Sequence[str], function: Function) -> list[Any]:
@@ -100,7 +119,7 @@ def _argument(text: str, param: Param) -> Any:
         if is_text:
             return from_json(text, param.type, param.name)
     try:
-        value = json.loads(text)
+        value = json.loads(text, object_pairs_hook=_object)
     except (ValueError, RecursionError) as error:
         if is_text:
             return from_json(text, param.type, param.name)
@@ -136,6 +155,8 @@ def from_json(value: object, type_: Type, path: str = "value") -> Any:
 
     Raises: UsageError (`usage.value`) with the path of the first part that does not fit.
     """
+    if isinstance(value, _Repeating):
+        raise _refuse(path, f"has the key {_shown(value.repeated)} twice")
     match type_:
         case Prim():
             return _prim_from_json(value, type_, path)
@@ -187,11 +208,7 @@ def from_json(value: object, type_: Type, path: str = "value") -> Any:
             wrap: Callable[[Any], Any] = Ok if name == "ok" else Err
             return wrap(_payload_from_json(payload_json, payload_type, f"{path}.{name}"))
         case MapType(key=key, value=item_type):
-            pairs = list(value.items()) if isinstance(value, dict) and key == Prim.STRING else _pairs(value, path)
-            return {
-                from_json(one, key, f"{path} key"): from_json(two, item_type, f"{path}[{str(one)[:40]}]")
-                for one, two in pairs
-            }
+            return _map_from_json(value, key, item_type, path)
         case OwnType() | BorrowType() | StreamType() | FutureType() | ErrorContextType():
             raise _refuse(path, f"a {show(type_)} cannot be written as JSON; call this function from Python")
         case _:
@@ -256,6 +273,8 @@ def _prim_from_json(value: object, prim: Prim, path: str) -> Any:
     if prim in _FLOATS:
         if isinstance(value, str) and value in _NOT_FINITE:
             return _NOT_FINITE[value]
+        if isinstance(value, float) and not math.isfinite(value):
+            raise _refuse(path, f'must be a number in the range of {prim.value}, or "Infinity", "-Infinity" or "NaN"')
         if isinstance(value, (int, float)) and not isinstance(value, bool):
             return value
     elif prim is Prim.BOOL:
@@ -267,6 +286,8 @@ def _prim_from_json(value: object, prim: Prim, path: str) -> Any:
     elif type(value) is int:
         return value
     elif isinstance(value, float) and value.is_integer():
+        if abs(value) >= _EXACT_BELOW:
+            raise _refuse(path, f"must be written with all its digits and no fraction or exponent for {prim.value}")
         return int(value)  # JSON writers of other languages print 3.0 for 3
     raise _refuse(path, f"must be {_form(prim)} for {prim.value}, not {_shown(value)}")
 
@@ -287,6 +308,17 @@ def _record_from_json(value: object, type_: RecordType, path: str) -> Any:
         for field in type_.fields
     }
     return class_for(type_)(**parts)
+
+
+def _map_from_json(value: object, key: Type, item: Type, path: str) -> dict[Any, Any]:
+    pairs = list(value.items()) if isinstance(value, dict) and key == Prim.STRING else _pairs(value, path)
+    made: dict[Any, Any] = {}
+    for one, two in pairs:
+        name = from_json(one, key, f"{path} key")
+        if name in made:
+            raise _refuse(path, f"has the key {_shown(one)} twice")
+        made[name] = from_json(two, item, f"{path}[{str(one)[:40]}]")
+    return made
 
 
 def _variant_from_json(value: object, type_: VariantType, path: str) -> CaseValue:

@@ -1,4 +1,5 @@
-"""Parts of the component model that this host does not offer: stream, future, async, fixed-length lists. Pure."""
+"""Parts of the component model that this host does not offer: stream, future, async, fixed-length lists, and types that
+are too deep or too large. Pure."""
 
 from __future__ import annotations
 
@@ -6,6 +7,8 @@ from collections.abc import Iterable, Iterator
 
 from cloche.contract.report import Finding, Severity
 from cloche.contract.show import show
+from cloche.errors import ContractError
+from cloche.wit.carried import ensure_carried
 from cloche.wit.types import (
     ErrorContextType,
     Function,
@@ -57,8 +60,8 @@ def unsupported_in(interface: Interface) -> Iterator[Finding]:
     for function in interface.functions:
         yield from unsupported_in_function(interface.id, function)
     for name, declared in interface.types:
-        if (part := find_unsupported(declared)) is not None:
-            yield _finding(interface.id, f"type `{name}` contains {show(part)}")
+        if (problem := _problem(declared)) is not None:
+            yield _finding(interface.id, f"type `{name}` {problem}")
 
 
 def unsupported_in_function(subject: str, function: Function) -> Iterator[Finding]:
@@ -67,10 +70,23 @@ def unsupported_in_function(subject: str, function: Function) -> Iterator[Findin
     if function.is_async:
         yield _finding(subject, f"{where} is async")
     for number, param in enumerate(function.params, 1):
-        if (part := find_unsupported(param.type)) is not None:
-            yield _finding(subject, f"{where}: parameter {number} `{param.name}` contains {show(part)}")
-    if (part := find_unsupported(function.result)) is not None:
-        yield _finding(subject, f"{where}: the result contains {show(part)}")
+        if (problem := _problem(param.type)) is not None:
+            yield _finding(subject, f"{where}: parameter {number} `{param.name}` {problem}")
+    if (problem := _problem(function.result)) is not None:
+        yield _finding(subject, f"{where}: the result {problem}")
+
+
+def _problem(found: Type | ResourceType | None) -> str | None:
+    """What is wrong with a type, to follow its name; None when its values can be carried."""
+    if (part := find_unsupported(found)) is not None:
+        return f"contains {show(part)}"
+    if found is None or isinstance(found, ResourceType):
+        return None
+    try:
+        ensure_carried(found)
+    except ContractError as error:
+        return f"is too deep or too large ({error.message})"
+    return None
 
 
 def _first(parts: Iterable[Type | None]) -> Type | None:

@@ -231,7 +231,8 @@ class Instance:
             if self._has_epochs:
                 lib.wasmtime_store_epoch_deadline_callback(self._store, engine.epoch_reached, None, None)
             self.targets: Sequence[Target] = targets(self)
-            self._begin(limits, limits.fuel, wall)
+            self._begin(limits, wall)
+            self._give_fuel(limits.fuel)
             with self._entered(control), making_memories():
                 self._instance = linker.instantiate(self.context)
         except RejectedError as rejected:
@@ -248,7 +249,7 @@ class Instance:
         found = self._callees.get(export)
         if found is None:
             struct = self.linker.function(self._instance, self.context, export.interface, export.function.name)
-            found = self._callees[export] = Callee(export.label, struct, self.linker.plan(export).buffer())
+            found = self._callees[export] = Callee(export.label, struct, self.linker.plan(export).buffer(self._look))
         return found
 
     def call(
@@ -272,44 +273,50 @@ class Instance:
             bridge, buffer = self.bridge, callee.buffer
             if bridge.drops:
                 self._drop_handles(control)
-            buffer.lower(args, bridge, limits.payload_bytes)
-            # Reading a thread's processor time is a system call: only functions that were slow before pay for it.
+            # The clock runs while values are converted, too. Reading a thread's processor time is a system call: only
+            # functions that were slow before pay for it.
             wall, cpu = perf_counter_ns(), thread_time_ns() if callee.is_long else UNREAD
-            budget = limits.fuel - self._spent_fuel - buffer.bytes_in * BYTE_FUEL
-            if budget < 0:
-                buffer.withdraw()
-                self._host_fuel = self._host_calls = 0
-                failed = endings.over_fuel(limits, self.settings.plugin)
-                fuel = buffer.bytes_in * BYTE_FUEL
-                failed.usage = Usage(0, fuel, bytes_in=buffer.bytes_in, instance_calls=self.calls)
-                raise failed
-            self._begin(limits, budget, wall - self._spent_ns)
+            self._begin(limits, wall - self._spent_ns)
             outer = None
             if control is not None:
                 outer = control.attach(self)
                 if control.cancelled:
-                    buffer.withdraw()
                     raise self._never_begun(control, outer)
-            self.is_sound = False
+            value = None
             try:
+                if not buffer.lower_scalars(args, limits.payload_bytes):
+                    self._lower(buffer, args, limits, wall, cpu)
+                budget = limits.fuel - self._spent_fuel - buffer.bytes_in * BYTE_FUEL
+                if budget < 0:
+                    buffer.withdraw()
+                    failed = endings.over_fuel(limits, self.settings.plugin)
+                    fuel = buffer.bytes_in * BYTE_FUEL
+                    failed.usage = Usage(0, fuel, bytes_in=buffer.bytes_in, instance_calls=self.calls)
+                    raise failed
+                if self._counts_fuel:
+                    self._fuel.value = budget
+                    self._set_fuel(self._context_argument, self._fuel)
+                self.is_sound = False
                 error = self._func_call(
                     callee.address, self.context, buffer.arguments, buffer.argument_count, buffer.results,
                     buffer.result_count,
                 )  # fmt: skip
+                self.calls = calls = self.calls + 1
+                if not error:
+                    try:
+                        value = buffer.lift(bridge, limits.payload_bytes)
+                    except ClocheError as failure:
+                        failure.usage = self._usage(budget, wall, cpu, buffer.bytes_in)
+                        failure.plugin = self.settings.plugin
+                        self._delete()
+                        raise
             finally:
                 self._ticker.running.pop(self, None)
                 if control is not None:
                     control.attach(outer)
-            self.calls = calls = self.calls + 1
             if error:
                 buffer.discard()
                 raise self._explain(error, callee.label, self._usage(budget, wall, cpu, buffer.bytes_in))
-            try:
-                value = buffer.lift(bridge, limits.payload_bytes)
-            except ClocheError as failure:
-                failure.usage, failure.plugin = self._usage(budget, wall, cpu, buffer.bytes_in), self.settings.plugin
-                self._delete()
-                raise
             bytes_in, bytes_out = buffer.bytes_in, buffer.bytes_out
             self.bytes_returned += bytes_out
             guest_fuel: int | None = None
@@ -384,32 +391,26 @@ class Instance:
         payable = self._payable_bytes(room)
         try:
             # Bounded by what can be paid for, so that nothing owned is taken over by a call that then fails.
-            values, size_in = slot.plan.lift(arguments, count, self.bridge, payable)
+            values, size_in = slot.plan.lift(arguments, count, self.bridge, payable, self._look)
         except LimitError as error:
             if payable < room and error.code == "limit.host-calls":
                 self._charge(HOST_CALL_FUEL + (payable + 1) * BYTE_FUEL)
             raise self._named(error, limits) from None
         self._charge(HOST_CALL_FUEL + size_in * BYTE_FUEL)
-        if slot.closed:
-            value = self._deny(slot)
-        else:
-            outer, here, needed = self.serving, this_thread(), self.engine.stack_needed
-            self.serving = here
-            here.room_bytes -= needed
-            try:
-                value = self.targets[slot.position](*values)
-            finally:
-                here.room_bytes += needed
-                self.serving = outer
-        if result_count:
-            try:
-                size_out = slot.plan.lower(value, results, self.bridge, room - size_in)
+        outer, here, needed = self.serving, this_thread(), self.engine.stack_needed
+        self.serving = here
+        here.room_bytes -= needed
+        try:
+            value = self._deny(slot) if slot.closed else self.targets[slot.position](*values)
+            try:  # without a result the plan says that there must be none
+                size_out = slot.plan.lower(
+                    value, results, self.bridge, room - size_in if result_count else 0, self._look
+                )
             except LimitError as error:
                 raise self._named(error, limits) from None
-        else:
-            if value is not None:
-                slot.plan.lower(value, 0, self.bridge, 0)  # says that there must be none
-            size_out = 0
+        finally:
+            here.room_bytes += needed
+            self.serving = outer
         self._host_bytes += size_in + size_out
         if size_out:
             self._charge(size_out * BYTE_FUEL)
@@ -435,8 +436,8 @@ class Instance:
 
     # -- one call, step by step ------------------------------------------------------------------------------------
 
-    def _begin(self, limits: Limits, fuel: int, now_ns: int) -> None:
-        """Reset the meters, hand over the fuel and arm the deadline."""
+    def _begin(self, limits: Limits, now_ns: int) -> None:
+        """Reset the meters and arm the deadline."""
         if limits is not self._limits:
             self._adopt(limits)
         self.failure = self.failed = self._stop = None
@@ -444,9 +445,6 @@ class Instance:
             self._host_fuel = self._unpaid_fuel = self._host_calls = self._host_bytes = 0
         if self.output.is_used:
             self.output.begin(limits.output_bytes)
-        if self._counts_fuel:
-            self._fuel.value = fuel
-            self._set_fuel(self._context_argument, self._fuel)
         if self._has_epochs:
             ticker = self._ticker
             ticker.running[self] = None
@@ -457,6 +455,33 @@ class Instance:
             if self._span_ticks < self._armed_tick - ticker.now or self._armed_tick == 0:
                 self._lib.wasmtime_context_set_epoch_deadline(self.context, self._span_ticks)
                 self._armed_tick = ticker.now + self._span_ticks
+
+    def _give_fuel(self, fuel: int) -> None:
+        if self._counts_fuel:
+            self._fuel.value = fuel
+            self._set_fuel(self._context_argument, self._fuel)
+
+    def _look(self) -> None:
+        """Between pieces of a long conversion: raise when the call is to be stopped. The guest is not running then."""
+        if self._stop is None and self._has_epochs and perf_counter_ns() >= self._deadline_ns:
+            self._stop = "deadline"
+        if self._stop is not None:
+            raise endings.stopped(self._stop, self._limits, self.settings.plugin)
+
+    def _lower(self, buffer: CallBuffer, args: Sequence[object], limits: Limits, wall: int, cpu: int) -> None:
+        """Lower arguments that may run the caller's own code, which cannot be served by this instance."""
+        self.serving = this_thread()
+        try:
+            buffer.lower_each(args, self.bridge, limits.payload_bytes)
+        except ClocheError as failure:
+            if self._stop is not None:
+                elapsed = perf_counter_ns() - wall
+                failure.usage = Usage(
+                    0, 0, wall_ms=elapsed / 1e6, cpu_ms=self._cpu_ms(cpu, elapsed), instance_calls=self.calls
+                )
+            raise
+        finally:
+            self.serving = None
 
     def _adopt(self, limits: Limits) -> None:
         """Take over the limits of a call that differ from those of the call before."""
@@ -469,7 +494,8 @@ class Instance:
         """Run the guest's destructors for handles that were given up, with the meter of one call of their own."""
         limits = self.settings.limits
         wall, cpu = perf_counter_ns(), thread_time_ns()
-        self._begin(limits, limits.fuel, wall)
+        self._begin(limits, wall)
+        self._give_fuel(limits.fuel)
 
         def explain(error: int) -> BaseException:
             return self._explain(error, "a resource's destructor", self._usage(limits.fuel, wall, cpu, 0))

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from time import perf_counter_ns, thread_time_ns
 from typing import Any, TypeVar
 
-from cloche.engine.instance import Cancellation
+from cloche.engine.codec.local import LocalPlan
+from cloche.engine.instance import Cancellation, Target
 from cloche.engine.stacks import GuestThreads
-from cloche.errors import LimitError, UsageError
+from cloche.errors import ClocheError, LimitError, UsageError
 from cloche.model import Limits, State, Usage
+from cloche.runtime.plugin import python_names
 from cloche.runtime.services import host_function
-from cloche.wit.types import Export
+from cloche.wit.types import Export, Function, FunctionKind, Interface
 
 T = TypeVar("T")
 
@@ -24,11 +27,14 @@ THREADS = 32
 class BuiltinBackend:
     """Serves functions from methods of a Python object, by the naming rules of capabilities' host objects.
 
-    There is no sandbox and no meter: the object is the embedder's own code. Fuel in `Usage` is None.
+    There is no sandbox and no meter: the object is the embedder's own code. Fuel in `Usage` is None. Arguments and
+    results are checked and become what they are for a component; resources are the object's own Python objects.
     """
 
-    def __init__(self, name: str, subject: object) -> None:
+    def __init__(self, name: str, subject: object, interface: Interface) -> None:
         self._name, self._subject = name, subject
+        self._names = python_names(interface)
+        self._plans: dict[Export, LocalPlan] = {}
         self.limits = Limits()
         self.state = State.ACTIVE
         self._calls = 0
@@ -38,15 +44,30 @@ class BuiltinBackend:
     def invoke(
         self, export: Export, args: Sequence[object], limits: Limits, control: Cancellation | None
     ) -> tuple[object, Usage]:
-        """Call the method. Raises what it raises; UsageError (`usage.closed`) after `close`."""
-        del limits, control
+        """Call the method.
+
+        Raises: what it raises; UsageError (`usage.value`, `usage.argument`; `usage.closed` after `close`); GuestTrap
+            (`guest.invalid-value`) for a value that it must not return; LimitError (`limit.payload`).
+        """
+        del control
         if self.state is State.STOPPED:
             raise UsageError(f"plugin {self._name} is closed", code="usage.closed", plugin=self._name)
         wall, cpu = perf_counter_ns(), thread_time_ns()
-        value = host_function(self._subject, export.function, self._name)(*args)
+        plan = self._plans.get(export)
+        if plan is None:
+            plan = self._plans[export] = LocalPlan(export.function)
+        with self._naming():
+            values, bytes_in = plan.arguments(args, limits.payload_bytes)
+        value = self._method(export.function)(*values)
+        with self._naming():
+            value, bytes_out = plan.result(value, limits.payload_bytes)
         self._calls += 1
         return value, Usage(
-            wall_ms=(perf_counter_ns() - wall) / 1e6, cpu_ms=(thread_time_ns() - cpu) / 1e6, instance_calls=self._calls
+            wall_ms=(perf_counter_ns() - wall) / 1e6,
+            cpu_ms=(thread_time_ns() - cpu) / 1e6,
+            bytes_in=bytes_in,
+            bytes_out=bytes_out,
+            instance_calls=self._calls,
         )
 
     def submit(self, work: Callable[..., T], *args: Any) -> Future[T]:
@@ -65,6 +86,19 @@ class BuiltinBackend:
 
     def reset(self) -> None:
         """Nothing to reset: it is never quarantined."""
+
+    @contextmanager
+    def _naming(self) -> Iterator[None]:
+        """Errors about values name the plugin and have a Usage, as those of a component do."""
+        try:
+            yield
+        except ClocheError as error:
+            error.plugin, error.usage = error.plugin or self._name, error.usage or Usage()
+            raise
+
+    def _method(self, function: Function) -> Target:
+        name = "" if function.kind is FunctionKind.METHOD else self._names[function.name]
+        return host_function(self._subject, function, self._name, name)
 
     def ensure_outside(self) -> None:
         """Nothing to ensure: a Python object may be closed by itself."""

@@ -10,6 +10,7 @@ from concurrent.futures import Future, wait
 from dataclasses import replace
 from typing import Any, TypeVar
 
+from cloche.engine.codec.finding import Finder
 from cloche.engine.codec.handles import GuestResource
 from cloche.engine.engine import Engine
 from cloche.engine.instance import Cancellation, Control, Instance, Settings, Target
@@ -26,7 +27,7 @@ from cloche.observe.events import EventKind
 from cloche.observe.stream import EventStream
 from cloche.runtime.hooks import Hooks
 from cloche.runtime.pool import Pool
-from cloche.runtime.resources import carries_handle, find_handle, handle_classes
+from cloche.runtime.resources import find_handle, handle_classes, handle_finder
 from cloche.runtime.services import Services
 from cloche.wit.types import Export, Interface
 
@@ -69,7 +70,7 @@ class ComponentBackend:
         self._uses: dict[Linker, int] = {linker: 0}
         """Instances of each linker that is not closed; all but the newest are closed with their last one."""
         self._has_handles = bool(classes)
-        self._carriers: dict[Export, tuple[int, ...]] = {}
+        self._carriers: dict[Export, tuple[tuple[int, Finder], ...]] = {}
         self._life_lock, self._linker_lock, self._closing = threading.Lock(), threading.Lock(), threading.RLock()
         self._services, self._mode, self._hooks, self._config, self._life = services, mode, hooks, config, life
         self._targets = services.targets(linker.slots)
@@ -165,7 +166,9 @@ class ComponentBackend:
         if self._serving_here():
             name = self._settings.plugin
             raise UsageError(
-                f"{name} cannot be closed by a host function that it called", code="usage.re-entry", plugin=name
+                f"{name} cannot be closed by a host function or an argument of its own call",
+                code="usage.re-entry",
+                plugin=name,
             )
 
     def close(self) -> None:
@@ -304,11 +307,11 @@ class ComponentBackend:
         self.pool.sweep()
         carriers = self._carriers.get(export)
         if carriers is None:
-            params = export.function.params
-            carriers = tuple(index for index, param in enumerate(params) if carries_handle(param.type))
+            finders = enumerate(handle_finder(param.type) for param in export.function.params)
+            carriers = tuple((index, find) for index, find in finders if find is not None)
             self._carriers[export] = carriers
-        for index in carriers:
-            handle = find_handle(args[index]) if index < len(args) else None
+        for index, find in carriers:
+            handle = find_handle(args[index], find) if index < len(args) else None
             if handle is not None:
                 if not handle.is_open:
                     raise self._gone(handle)

@@ -14,7 +14,7 @@ from cloche.grants.decide import GrantSet
 from cloche.manifest.value import Manifest
 from cloche.model import Limits, State, Tier
 from cloche.runtime.functions import Backend, BoundFunction
-from cloche.wit.names import snake
+from cloche.wit.names import snake, unique_names
 from cloche.wit.types import Export, Function, FunctionKind, Interface
 
 
@@ -22,12 +22,14 @@ class ExtensionPoint:
     """An interface that a plugin exports: its functions are methods, in snake_case.
 
     A constructor is called by the resource's name (`point.counter(3)`), a static function is `point.counter_find(…)`;
-    methods are called on the handle that a constructor returned.
+    methods are called on the handle that a constructor returned. Of two functions with one Python name the later one in
+    the WIT gets a `_` at its end, as does a function named like something of this object's own (`wit_`).
     """
 
     def __init__(self, backend: Backend, interface: Interface, export: str | None) -> None:
         self._backend, self._interface, self._export = backend, interface, export
-        self._functions = {_python_name(function): function for function in interface.functions}
+        names = python_names(interface)
+        self._functions = {names[function.name]: function for function in interface.functions}
         self._bound: dict[str, BoundFunction] = {}
 
     @property
@@ -68,6 +70,14 @@ class ExtensionPoint:
             raise AttributeError(str(error)) from None
         self.__dict__[name] = bound
         return bound
+
+
+_RESERVED = frozenset(name for name in vars(ExtensionPoint) if not name.startswith("_"))
+
+
+def python_names(interface: Interface) -> dict[str, str]:
+    """The Python name of each function, by the name that stands in the component."""
+    return unique_names(((function.name, _python_name(function)) for function in interface.functions), _RESERVED)
 
 
 def _python_name(function: Function) -> str:

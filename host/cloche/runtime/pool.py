@@ -329,7 +329,8 @@ class Pool:
 
     def _re_entry(self) -> UsageError:
         return UsageError(
-            f"a host function that {self._plugin} called calls it back, and no other instance of it can serve the call",
+            f"a host function or an argument of a call of {self._plugin} calls it back, and it has no other instance "
+            f"to serve that",
             code="usage.re-entry",
             plugin=self._plugin,
         )

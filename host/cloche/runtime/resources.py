@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+from cloche.engine.codec.finding import Finder, finder
 from cloche.engine.codec.handles import GuestResource
-from cloche.engine.codec.layout import children
+from cloche.engine.codec.plan import plan_for
 from cloche.model import Limits
 from cloche.runtime.functions import Backend, BoundFunction
-from cloche.wit.names import snake
-from cloche.wit.types import BorrowType, Export, FunctionKind, Interface, OwnType, ResourceType, Type
+from cloche.wit.names import snake, unique_names
+from cloche.wit.types import Export, FunctionKind, Interface, ResourceType, Type
 
-_RESERVED = frozenset({"close", "context", "is_open", "resource"})
+_RESERVED = frozenset(name for name in dir(GuestResource) if not name.startswith("_"))
 
 
 def handle_classes(
@@ -25,33 +25,28 @@ def handle_classes(
     for export, interface in exports:
         for name, kind in interface.types:
             if isinstance(kind, ResourceType) and kind.name.interface == (interface.id or None):
-                functions = {
-                    _method_name(function.item_name): BoundFunction(backend, Export(export, function), limits)
+                methods = {
+                    function.name: function
                     for function in interface.functions
                     if function.kind is FunctionKind.METHOD and function.resource == kind
+                }
+                names = unique_names(((word, snake(each.item_name)) for word, each in methods.items()), _RESERVED)
+                functions = {
+                    names[word]: BoundFunction(backend, Export(export, function), limits)
+                    for word, function in methods.items()
                 }
                 classes[kind] = type(name, (_Handle,), {"__slots__": (), "_functions": functions})
     return classes
 
 
-def carries_handle(type_: Type) -> bool:
-    """Whether a value of this type can contain handles."""
-    return isinstance(type_, OwnType | BorrowType) or any(map(carries_handle, children(type_)))
+def handle_finder(type_: Type) -> Finder | None:
+    """What finds the handles inside values of this type; None when there are none."""
+    return finder(plan_for(type_))
 
 
-def find_handle(value: object) -> GuestResource | None:
+def find_handle(value: object, find: Finder) -> GuestResource | None:
     """The first handle of a guest's resource inside a value, or None."""
-    if isinstance(value, GuestResource):
-        return value
-    if isinstance(value, Mapping):
-        inner: Iterable[object] = (*value.keys(), *value.values())
-    elif isinstance(value, list | tuple):
-        inner = value
-    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
-        inner = (getattr(value, field.name) for field in dataclasses.fields(value))
-    else:
-        return None
-    return next((found for item in inner if (found := find_handle(item)) is not None), None)
+    return next((item for item, _ in find(value) if isinstance(item, GuestResource)), None)
 
 
 class _Handle(GuestResource):
@@ -59,15 +54,10 @@ class _Handle(GuestResource):
     _functions: dict[str, BoundFunction] = {}
 
     def __getattr__(self, name: str) -> Any:
-        function = self._functions.get(name)
+        function = None if name.startswith("_") else self._functions.get(name)
         if function is None:
-            raise AttributeError(f"resource {self.resource.name} has no method {name}")
+            raise AttributeError(f"resource {type(self).__name__} has no method {name}")
         return partial(function, self)
 
     def __dir__(self) -> list[str]:
         return [*super().__dir__(), *self._functions]
-
-
-def _method_name(name: str) -> str:
-    python = snake(name)
-    return python + "_" if python in _RESERVED else python

@@ -122,20 +122,21 @@ class InstanceServices(Sequence[Target]):
         return host_function(opened[interface_id], slot.function, capability_id)
 
 
-def host_function(host: object, function: Function, capability: str) -> Target:
-    """The Python callable behind a WIT function, by the naming rules of `HostInterface`.
+def host_function(host: object, function: Function, capability: str, name: str = "") -> Target:
+    """The Python callable behind a WIT function, by the naming rules of `HostInterface` or under another `name`.
 
     Raises: CapabilityError (`capability.invalid`) when the host object lacks it.
     """
-    name = snake(function.item_name)
+    word = snake(function.item_name)
     if function.kind is FunctionKind.METHOD:
 
         def method(subject: object, *args: object) -> object:
-            return getattr(subject, name)(*args)
+            return getattr(subject, word)(*args)
 
         return method
     if function.kind is FunctionKind.STATIC and function.resource is not None:
-        name = f"{snake(function.resource.name.name)}_{name}"
+        word = f"{snake(function.resource.name.name)}_{word}"
+    name = name or word
     found = getattr(host, name, None)
     if not callable(found):
         raise CapabilityError(

@@ -200,6 +200,10 @@ WORDS: list[tuple[Type, str, Any]] = [
     (Prim.U32, "42", 42),
     (OptionType(Prim.STRING), '"a"', "a"),
     (ListType(Prim.U8), '"AA=="', b"\0"),
+    (Prim.U64, "9007199254740993", 9007199254740993),
+    (Prim.S64, "-9007199254740991.0", -9007199254740991),
+    (Prim.F64, "1e300", 1e300),
+    (Prim.STRING, '{"a": 1, "a": 2}', '{"a": 1, "a": 2}'),
 ]
 
 
@@ -233,6 +237,22 @@ def test_files_as_arguments(tmp_path: Path) -> None:
         (["x"], (OptionType(Prim.STRING),), "usage.value", "null or a string"),
         (["[" * 100_000], (ListType(Prim.U16),), "usage.value", "p0"),
         (["@/does/not/exist"], (Prim.STRING,), "usage.not-found", "/does/not/exist"),
+        (['{"x-at": 1, "x-at": 2}'], (POINT,), "usage.value", 'p0: has the key "x-at" twice'),
+        (
+            ['[{"x-at": 1}, {"note": "a", "x-at": 1, "note": "b"}]'],
+            (ListType(POINT),),
+            "usage.value",
+            "p0[1]: has the key",
+        ),
+        (['{"ok": 1, "ok": 2}'], (ResultType(Prim.U8, None),), "usage.value", 'p0: has the key "ok" twice'),
+        (['{"a": 1, "b": 2, "a": 3}'], (MapType(Prim.STRING, Prim.U8),), "usage.value", 'p0: has the key "a" twice'),
+        (["[[1, 2], [1.0, 3]]"], (MapType(Prim.U8, Prim.U8),), "usage.value", "p0: has the key 1.0 twice"),
+        (["9007199254740993.0"], (Prim.U64,), "usage.value", "p0: must be written with all its digits"),
+        (["[0, -1e18]"], (ListType(Prim.S64),), "usage.value", "p0[1]: must be written with all its digits"),
+        (["1e400"], (Prim.F64,), "usage.value", "p0: must be a number in the range of f64"),
+        (["[1, -1e400]"], (ListType(Prim.F32),), "usage.value", "p0[1]: must be a number in the range of f32"),
+        (["NaN"], (Prim.F64,), "usage.value", '"Infinity"'),
+        (["1e400"], (Prim.U64,), "usage.value", "whole number"),
     ],
 )
 def test_bad_words(words: list[str], types: tuple[Type, ...], code: str, text: str) -> None:

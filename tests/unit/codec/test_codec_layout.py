@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from cloche.engine.codec.layout import MAX_TYPE_DEPTH, ensure_supported, layout_of, sequence_layout
+from cloche.engine.codec.layout import layout_of, sequence_layout
 from cloche.errors import ContractError
 from cloche.values import dtype_for
+from cloche.wit.carried import MAX_LABELS, MAX_TYPE_DEPTH, ensure_carried
 from cloche.wit.types import (
     BorrowType,
     Case,
@@ -128,17 +129,22 @@ def _doubling(levels: int) -> Type:
         (_nested(MAX_TYPE_DEPTH + 1), "levels"),
         (_nested(5000), "levels"),
         (_doubling(40), "parts"),
+        (_enum(MAX_LABELS + 1), "has 1025 fields or cases; at most 1024"),
+        (_record(*[Prim.U8] * (MAX_LABELS + 1)), "has 1025 fields or cases"),
+        (ListType(_variant(*[None] * 9000)), "has 9000 fields or cases"),
     ],
 )
 def test_types_that_cannot_be_carried_are_refused(type_: Type, words: str) -> None:
     """Unsupported, endless and exploding types are contract.unsupported, in no time."""
     with pytest.raises(ContractError, match=words) as caught:
-        ensure_supported(type_)
+        ensure_carried(type_)
     assert caught.value.code == "contract.unsupported"
 
 
 def test_types_at_the_bounds_pass() -> None:
     """The bounds themselves are allowed."""
-    ensure_supported(_nested(MAX_TYPE_DEPTH))
-    ensure_supported(_doubling(12))
-    ensure_supported(_flags(32))
+    ensure_carried(_nested(MAX_TYPE_DEPTH))
+    ensure_carried(_doubling(12))
+    ensure_carried(_flags(32))
+    ensure_carried(_enum(MAX_LABELS))
+    ensure_carried(_variant(*[Prim.U8] * MAX_LABELS))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -24,6 +25,7 @@ from cloche.manifest.versions import Requirement
 from cloche.model import Instances, Tier
 from cloche.version import WASI_VERSION
 from cloche.wit.types import (
+    EnumType,
     ErrorContextType,
     Function,
     FutureType,
@@ -36,6 +38,7 @@ from cloche.wit.types import (
     StreamType,
     TupleType,
     Type,
+    TypeName,
     World,
 )
 from support.wit_values import function, interface, record, resource
@@ -403,6 +406,36 @@ def test_types_that_are_not_offered(found: Type, shown: str) -> None:
         report = check(world)
         assert len(report.errors) == 1
         assert errors(report)[0].startswith(f"{start} contains {shown}, which this host does not offer")
+        with pytest.raises(ContractError) as caught:
+            report.ensure_ok("acme/x")
+        assert caught.value.code == "contract.unsupported"
+
+
+def nested(levels: int, wrap: Callable[[Type], Type]) -> Type:
+    """A type inside so many others."""
+    found: Type = Prim.U8
+    for _ in range(levels):
+        found = wrap(found)
+    return found
+
+
+TOO_MUCH: list[tuple[Type, str]] = [
+    (EnumType(TypeName("a:b/c", "big"), tuple(f"c{index}" for index in range(1025))), "`a:b/c.big` has 1025"),
+    (nested(70, OptionType), "deeper than 64 levels"),
+    (nested(13, lambda inner: TupleType((inner, inner))), "more than 10000 parts"),
+]
+
+
+@pytest.mark.parametrize(("found", "words"), TOO_MUCH, ids=["wide", "deep", "large"])
+def test_types_that_are_too_much_are_refused_at_load(found: Type, words: str) -> None:
+    """A type whose code would take seconds to make is refused by the check, not at the first call (H7)."""
+    for world in (
+        importing(interface("a:b/c", function("f", (("a", found),)))),
+        exporting(interface("a:b/c", function("f", result=found))),
+        World("root", export_functions=(function("f", (("a", found),)),), exports=(GREETER,)),
+    ):
+        report = check(world)
+        assert words in errors(report)[0]
         with pytest.raises(ContractError) as caught:
             report.ensure_ok("acme/x")
         assert caught.value.code == "contract.unsupported"

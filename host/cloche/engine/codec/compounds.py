@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from cloche.engine.codec.budget import Budget, few
 from cloche.engine.codec.numbers import items_of
-from cloche.engine.codec.problem import ValueProblem, expected
+from cloche.engine.codec.problem import ValueProblem, add_step, expected, listed
 from cloche.model import Err, Ok, Some
 from cloche.values import Case, brief, class_for
 from cloche.wit.names import pascal, snake
@@ -40,7 +41,10 @@ class RecordPlan:
     def split(self, value: object) -> tuple[Any, ...]:
         """The field values in order."""
         if type(value) is self.python:
-            return self._get(value) if self._get is not None else tuple(getattr(value, name) for name in self.names)
+            try:
+                return self._get(value) if self._get is not None else (getattr(value, self.names[0]),)
+            except AttributeError:
+                raise ValueProblem(f"record {self.label} was made without {listed(self._unset(value))}") from None
         if isinstance(value, Mapping):
             return self._from_mapping(value)
         if dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -48,20 +52,23 @@ class RecordPlan:
             return self._from_mapping(named)
         if isinstance(value, np.void) and value.dtype.names is not None:
             return self._from_mapping({name: value[name] for name in value.dtype.names})
-        raise expected(f"record {self.label} (its class, or a mapping with {', '.join(self.wit_names)})", value)
+        raise expected(f"record {self.label} (its class, or a mapping with {listed(self.wit_names)})", value)
+
+    def _unset(self, value: object) -> list[str]:
+        return [name for name in self.names if not hasattr(value, name)]
 
     def _from_mapping(self, value: Mapping[Any, Any]) -> tuple[Any, ...]:
         given: dict[str, Any] = {}
         for key, item in value.items():
             name = self._known.get(key) if isinstance(key, str) else None
             if name is None:
-                raise ValueProblem(f"record {self.label} has no field {brief(key)}; it has {', '.join(self.wit_names)}")
+                raise ValueProblem(f"record {self.label} has no field {brief(key)}; it has {listed(self.wit_names)}")
             if name in given:
                 raise ValueProblem(f"record {self.label}: field {name!r} is given twice")
             given[name] = item
         missing = [wit for wit, name in zip(self.wit_names, self.names, strict=True) if name not in given]
         if missing:
-            raise ValueProblem(f"record {self.label} lacks {', '.join(missing)}")
+            raise ValueProblem(f"record {self.label} lacks {listed(missing)}")
         return tuple(given[name] for name in self.names)
 
     def plain(self, value: object) -> tuple[Any, ...]:
@@ -83,12 +90,13 @@ class TuplePlan:
         self.parts = parts
         self.label = f"tuple of {len(parts)}"
 
-    def split(self, value: object) -> tuple[Any, ...] | list[Any]:
+    def split(self, value: object) -> tuple[Any, ...]:
         """The items in order."""
+        count = len(self.parts)
         if isinstance(value, np.void) and value.dtype.names is not None:
             value = tuple(value[name] for name in value.dtype.names)
-        if isinstance(value, tuple | list) and len(value) == len(self.parts):
-            return value
+        if isinstance(value, tuple | list) and len(given := few(value, count)) == count:
+            return given
         raise expected(f"a tuple of {len(self.parts)}", value)
 
     def plain(self, value: object) -> tuple[Any, ...]:
@@ -105,8 +113,8 @@ def _plain_parts(parts: tuple[Any, ...], values: Any, names: tuple[str, ...]) ->
     try:
         for part, value in zip(parts, values, strict=True):
             made.append(plain_of(part)(value))
-    except ValueProblem as problem:
-        problem.steps.append(f".{names[len(made)]}")
+    except Exception as error:
+        add_step(error, f".{names[len(made)]}")
         raise
     return tuple(made)
 
@@ -120,9 +128,9 @@ class ListPlan:
         self.type = type_
         self.element = element
 
-    def items(self, value: object) -> Any:
-        """The items as a list or tuple."""
-        return items_of(value, "list")
+    def items(self, value: object, budget: Budget, size: int) -> tuple[Any, ...]:
+        """A copy of the items, `size` bytes each. Raises: TooLarge for more than the budget has left."""
+        return items_of(value, "list", budget, size)
 
 
 class MapPlan:
@@ -135,11 +143,11 @@ class MapPlan:
         self.key = key
         self.value = value
 
-    def items(self, value: object) -> list[tuple[Any, Any]]:
-        """The pairs."""
+    def items(self, value: object, budget: Budget, size: int) -> tuple[tuple[Any, Any], ...]:
+        """A copy of the pairs, `size` bytes each. Raises: TooLarge for more than the budget has left."""
         if not isinstance(value, Mapping):
             raise expected("map (a mapping)", value)
-        return list(value.items())
+        return budget.copy(value.items(), size)
 
 
 class OptionPlan:
@@ -191,7 +199,7 @@ class VariantPlan:
             name, payload = next(iter(value.items()))
         index = self._by_name.get(name) if isinstance(name, str) else None
         if index is None:
-            raise expected(f"a case of variant {self.label} ({', '.join(self.names)})", value)
+            raise expected(f"a case of variant {self.label} ({listed(self.names)})", value)
         part = self.parts[index]
         if part is None and payload is not None:
             raise ValueProblem(f"case {name!r} of variant {self.label} has no payload")
@@ -217,10 +225,9 @@ class ResultPlan:
     def split(self, value: object) -> tuple[bool, Any]:
         """Whether it is Ok, and the payload."""
         if isinstance(value, Ok | Err):
-            is_ok = isinstance(value, Ok)
-            if (self.ok if is_ok else self.err) is None and value.value is not None:
-                raise ValueProblem(
-                    f"{'Ok' if is_ok else 'Err'} carries no payload here: write {type(value).__name__}(None)"
-                )
-            return is_ok, value.value
+            is_ok, payload = isinstance(value, Ok), value.value
+            if (self.ok if is_ok else self.err) is None and payload is not None:
+                word = "Ok" if is_ok else "Err"
+                raise ValueProblem(f"{word} carries no payload here: write {word}(None)")
+            return is_ok, payload
         raise expected("Ok(...) or Err(...)", value)

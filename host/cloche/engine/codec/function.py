@@ -8,28 +8,34 @@ result) as one tuple, plus the contents of strings, lists and maps. They are the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from struct import Struct
 from struct import error as StructError  # noqa: N812
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
-from cloche.engine.codec.layout import ensure_supported, layout_of, sequence_layout
+from cloche.engine.codec.finding import finder
+from cloche.engine.codec.layout import layout_of, sequence_layout
 from cloche.engine.codec.lifting import Lifting, lifter
-from cloche.engine.codec.lowering import KINDS, Lowering, lowerer
+from cloche.engine.codec.lowering import KINDS, Lowering, Resources, lowerer
 from cloche.engine.codec.memory import MEMORY, Arena, EngineMemory
 from cloche.engine.codec.plan import plan_for
-from cloche.engine.codec.problem import InvalidValue, TooLarge, ValueProblem
+from cloche.engine.codec.problem import InvalidValue, TooLarge, ValueProblem, problem_in
 from cloche.engine.codec.scalars import BoolPlan, FloatPlan, IntPlan
 from cloche.engine.ffi import VAL_BYTES, Library, library
 from cloche.errors import CapabilityError, GuestTrap, LimitError, UsageError
+from cloche.wit.carried import ensure_carried
 from cloche.wit.types import Function, Prim
-
-if TYPE_CHECKING:
-    from cloche.engine.codec.handles import ResourceBridge
 
 _INVALID = "capability.invalid"
 _NO_VALUE = bytes(VAL_BYTES)
 _EXACT: dict[type, type] = {BoolPlan: bool, IntPlan: int, FloatPlan: float}
+
+
+def _ensure_types_carried(function: Function) -> None:
+    for param in function.params:
+        ensure_carried(param.type)
+    if function.result is not None:
+        ensure_carried(function.result)
 
 
 class _Signature:
@@ -38,10 +44,6 @@ class _Signature:
     __slots__ = ("fixed_in", "fixed_out", "function", "parameters", "result")
 
     def __init__(self, function: Function) -> None:
-        for param in function.params:
-            ensure_supported(param.type)
-        if function.result is not None:
-            ensure_supported(function.result)
         self.function = function
         self.parameters = tuple(plan_for(param.type) for param in function.params)
         self.result = None if function.result is None else plan_for(function.result)
@@ -49,9 +51,11 @@ class _Signature:
         self.fixed_out = 0 if function.result is None else layout_of(function.result).size
 
     def too_large(self, problem: TooLarge, what: str, most: int, *, by_host: bool) -> LimitError:
-        """The error for more bytes than the bound that the call was given."""
-        limit, code = ("host_call_bytes", "limit.host-calls") if by_host else ("payload_bytes", "limit.payload")
-        text = problem.text or f"{what} larger than the {most} bytes allowed; hand over less or raise `{limit}`"
+        """The error for more bytes than the bound that the call was given, or more values than fit the host."""
+        if problem.text:
+            return LimitError(f"{self.function.name}: {problem.text}", code=problem.code)
+        limit, code = ("host-bytes", "limit.host-calls") if by_host else ("payload", "limit.payload")
+        text = f"{what} larger than the {most} bytes allowed; hand over less or raise `{limit}`"
         return LimitError(f"{self.function.name}: {text}", code=code)
 
     def invalid(self, what: str, error: InvalidValue) -> GuestTrap:
@@ -106,9 +110,12 @@ class FunctionPlan:
             kind, letter = KINDS[signature.result.type]  # type: ignore[union-attr,index]
             self.scalar = kind, Struct(f"<B7x{letter}")
 
-    def buffer(self) -> CallBuffer:
-        """Memory for the arguments and result of one instance's calls of this function."""
-        return CallBuffer(self, self._lib)
+    def buffer(self, pause: Callable[[], None] | None = None) -> CallBuffer:
+        """Memory for the arguments and result of one instance's calls of this function.
+
+        `pause` is called now and then while much is converted; what it raises ends the conversion.
+        """
+        return CallBuffer(self, self._lib, pause)
 
 
 def _padded(letter: str) -> str:
@@ -144,12 +151,12 @@ class CallBuffer:
         "results",
     )
 
-    def __init__(self, plan: FunctionPlan, lib: Library) -> None:
+    def __init__(self, plan: FunctionPlan, lib: Library, pause: Callable[[], None] | None) -> None:
         count = plan.parameter_count
         self._plan = plan
         self._arena = Arena((count + 1) * VAL_BYTES)
-        self._lowering = Lowering(self._arena)
-        self._lifting = Lifting()
+        self._lowering = Lowering(self._arena, pause)
+        self._lifting = Lifting(pause)
         self._delete = lib.wasmtime_component_val_delete
         # What each call needs is kept here: a second look-up through the plan costs as much as the work itself.
         self._lowers = plan.lowers
@@ -168,12 +175,18 @@ class CallBuffer:
         self.bytes_in = self._fixed_in
         self.bytes_out = self._fixed_out
 
-    def lower(self, args: Sequence[object], bridge: ResourceBridge, max_bytes: int) -> None:
+    def lower(self, args: Sequence[object], bridge: Resources, max_bytes: int) -> None:
         """Write the arguments.
 
         Raises: UsageError (`usage.argument` for their number, `usage.value` with the path, `usage.closed` for a handle
-            that is gone); LimitError (`limit.payload`, `limit.handles`). Nothing has moved then.
+            that is gone); LimitError (`limit.payload`, `limit.handles`); what the code of an argument raises, if that
+            is an error of ours or no Exception. Nothing has moved then.
         """
+        if not self.lower_scalars(args, max_bytes):
+            self.lower_each(args, bridge, max_bytes)
+
+    def lower_scalars(self, args: Sequence[object], max_bytes: int) -> bool:
+        """As `lower` if all parameters and arguments are plain scalars; else False. Runs no code of the caller's."""
         pack = self._pack
         if pack is not None and tuple(map(type, args)) == self._exact and self._fixed_in <= max_bytes:
             template = self._template
@@ -183,7 +196,13 @@ class CallBuffer:
             except (StructError, OverflowError):
                 pass  # out of range: the long way says which
             else:
-                return
+                return True
+        return False
+
+    def lower_each(self, args: Sequence[object], bridge: Resources, max_bytes: int) -> None:
+        """As `lower`, each argument by its plan."""
+        if len(args) != self.argument_count:
+            raise self._miscounted(len(args))
         call, at = self._lowering, self.arguments
         call.bridge = bridge
         call.left = max_bytes - self._fixed_in
@@ -195,25 +214,26 @@ class CallBuffer:
                 at += VAL_BYTES
         except BaseException as error:
             self._reset(done=False)
-            raise self._explained(error, args, (at - self.arguments) // VAL_BYTES, max_bytes) from None
+            if isinstance(error, TooLarge):
+                raise self._plan.signature.too_large(error, "the arguments are", max_bytes, by_host=False) from None
+            problem = problem_in(error)
+            if problem is None:
+                raise
+            raise self._misfit(problem, (at - self.arguments) // VAL_BYTES) from problem.__cause__
         self.bytes_in = max_bytes - call.left
 
-    def _explained(self, error: BaseException, args: Sequence[object], index: int, max_bytes: int) -> BaseException:
-        """The public error for what stopped the lowering of argument `index`."""
-        plan = self._plan
-        if len(args) != plan.parameter_count:
-            names = ", ".join(param.name for param in plan.function.params)
-            counted = "1 argument" if plan.parameter_count == 1 else f"{plan.parameter_count} arguments"
-            text = f"{plan.function.name} takes {counted} ({names}), got {len(args)}"
-            return UsageError(text, code="usage.argument")
-        if isinstance(error, TooLarge):
-            return plan.signature.too_large(error, "the arguments are", max_bytes, by_host=False)
-        if isinstance(error, ValueProblem):
-            text = f"{plan.function.name}: {plan.signature.argument(index)}{error.path}: {error.text}"
-            return UsageError(text, code=error.code)
-        return error
+    def _miscounted(self, count: int) -> UsageError:
+        params = self._plan.function.params
+        names, wanted = ", ".join(param.name for param in params), len(params)
+        counted = "1 argument" if wanted == 1 else f"{wanted} arguments"
+        return UsageError(f"{self._plan.function.name} takes {counted} ({names}), got {count}", code="usage.argument")
 
-    def lift(self, bridge: ResourceBridge, max_bytes: int) -> object:
+    def _misfit(self, problem: ValueProblem, index: int) -> UsageError:
+        signature = self._plan.signature
+        text = f"{signature.function.name}: {signature.argument(index)}{problem.path}: {problem.text}"
+        return UsageError(text, code=problem.code)
+
+    def lift(self, bridge: Resources, max_bytes: int) -> object:
         """The value of the WIT result (None without one; `Ok` or `Err` for a result type), and an end to the call.
 
         Raises: GuestTrap (`guest.invalid-value`); LimitError (`limit.payload`, `limit.handles`). The engine's memory is
@@ -236,7 +256,7 @@ class CallBuffer:
                 raise TooLarge
             value = self._lift(self.results, call)
         except BaseException as error:
-            call.forget(bridge)
+            call.forget()
             if isinstance(error, TooLarge):
                 raise self._plan.signature.too_large(error, "the result is", max_bytes, by_host=False) from None
             if isinstance(error, InvalidValue):
@@ -258,7 +278,7 @@ class CallBuffer:
         self._reset(done=True)
 
     def _reset(self, done: bool) -> None:
-        if self._lowering.undo:
+        if self._lowering.handles:
             self._lowering.settle(done)
         if self._lift is not None and self._unpack is None:
             self._delete(self.results)
@@ -267,28 +287,43 @@ class CallBuffer:
 
 
 class HostPlan:
-    """The compiled signature of a function that the host provides. Immutable; shared by threads.
+    """The signature of a function that the host provides; shared by threads.
 
-    Raises: ContractError (`contract.unsupported`) for a type that cannot be carried.
+    It is compiled when it is first used, because most functions that a component imports are never called.
+    Raises: ContractError (`contract.unsupported`) for a type that cannot be carried, when it is made.
     """
 
-    __slots__ = ("_lib", "_lifts", "_lower", "_place", "_scalar", "_signature", "function")
+    __slots__ = ("_compiled", "_lib", "_lifts", "_lower", "_scalar", "_signature", "function")
 
     def __init__(self, function: Function, lib: Library | None = None) -> None:
-        self._signature = signature = _Signature(function)
+        _ensure_types_carried(function)
         self.function = function
         self._lib = lib or library()
-        self._place = EngineMemory(self._lib)
+        self._compiled = False
+
+    def _compile(self) -> None:
+        self._signature = signature = _Signature(self.function)
         self._lifts = tuple(map(lifter, signature.parameters))
         self._lower = None if signature.result is None else lowerer(signature.result)
-        self._scalar = Lowering(self._place) if type(signature.result) in _EXACT else None
+        self._scalar = Lowering(EngineMemory(self._lib)) if type(signature.result) in _EXACT else None
+        self._compiled = True  # last: two threads may both do this, and neither uses half of it
 
-    def lift(self, arguments: int, count: int, bridge: ResourceBridge, max_bytes: int) -> tuple[list[object], int]:
+    def lift(
+        self,
+        arguments: int,
+        count: int,
+        bridge: Resources,
+        max_bytes: int,
+        pause: Callable[[], None] | None = None,
+    ) -> tuple[list[object], int]:
         """The `count` argument values at address `arguments`, which stay the engine's, and their canonical bytes.
 
+        `pause` is as for `FunctionPlan.buffer`.
         Raises: GuestTrap (`guest.invalid-value`); LimitError (`limit.host-calls`, `limit.handles`).
         """
-        call = Lifting()
+        if not self._compiled:
+            self._compile()
+        call = Lifting(pause)
         call.bridge = bridge
         call.left = max_bytes - self._signature.fixed_in
         try:
@@ -298,23 +333,29 @@ class HostPlan:
                 raise InvalidValue(f"{count} arguments instead of {len(self._lifts)}")
             values = [lift(arguments + index * VAL_BYTES, call) for index, lift in enumerate(self._lifts)]
         except TooLarge as error:
-            call.forget(bridge)
+            call.forget()
             raise self._signature.too_large(error, "the arguments are", max_bytes, by_host=True) from None
         except InvalidValue as error:
-            call.forget(bridge)
+            call.forget()
             raise self._signature.invalid("arguments", error) from None
         except BaseException:
-            call.forget(bridge)
+            call.forget()
             raise
         return values, max_bytes - call.left
 
-    def lower(self, value: object, results: int, bridge: ResourceBridge, max_bytes: int) -> int:
+    def lower(
+        self, value: object, results: int, bridge: Resources, max_bytes: int, pause: Callable[[], None] | None = None
+    ) -> int:
         """Write `value` as the function's result at address `results`, in memory that the engine takes over.
 
-        Returns: its canonical bytes. A function without result takes None only.
+        `pause` is as for `FunctionPlan.buffer`. A function without result takes None only.
+        Returns: the value's canonical bytes.
         Raises: CapabilityError (`capability.invalid`) with the path when the value does not fit the WIT type;
-            LimitError (`limit.host-calls`, `limit.handles`). Nothing is left at `results` then.
+            LimitError (`limit.host-calls`, `limit.payload`, `limit.handles`). Nothing is left at `results` then, and
+            whatever the value hands over as `own` is closed.
         """
+        if not self._compiled:
+            self._compile()
         if self._lower is None:
             if value is not None:
                 raise CapabilityError(
@@ -325,11 +366,11 @@ class HostPlan:
         if self._scalar is not None and fixed <= max_bytes:
             try:
                 self._lower(value, results, self._scalar)  # scalars leave it as it is
-            except ValueProblem:
-                pass  # the long way explains
+            except Exception:  # noqa: S110 - the long way explains
+                pass
             else:
                 return fixed
-        call = Lowering(self._place)
+        call = Lowering(EngineMemory(self._lib), pause)
         call.bridge = bridge
         call.left = max_bytes - fixed
         MEMORY[results] = 0  # a bool owns nothing: whatever is half built below can be deleted
@@ -340,16 +381,28 @@ class HostPlan:
         except BaseException as error:
             self._lib.wasmtime_component_val_delete(results)
             MEMORY[results : results + VAL_BYTES] = _NO_VALUE
-            call.settle(False)
+            self._close(value, call, bridge)
             if isinstance(error, TooLarge):
                 raise self._signature.too_large(error, "the result is", max_bytes, by_host=True) from None
-            if isinstance(error, ValueProblem):
-                text = f"{self.function.name}: the host's result{error.path}: {error.text}"
-                raise CapabilityError(text, code=_INVALID) from None
-            raise
-        if call.undo:
+            problem = problem_in(error)
+            if problem is None:
+                raise
+            text = f"{self.function.name}: the host's result{problem.path}: {problem.text}"
+            raise CapabilityError(text, code=_INVALID) from problem.__cause__
+        if call.handles:
             call.settle(True)
         return max_bytes - call.left
+
+    def _close(self, value: object, call: Lowering, bridge: Resources) -> None:
+        """Close what a value that was refused hands over: what was lowered already, and what was not reached."""
+        closed = dict(call.handles)  # kept until the end, so that no identity is used again
+        call.settle(False)
+        assert self._signature.result is not None
+        find = finder(self._signature.result)
+        for item, is_own in find(value) if find is not None else ():
+            if is_own and id(item) not in closed:
+                closed[id(item)] = item, True
+                bridge.dispose(item)
 
 
 __all__ = ["CallBuffer", "FunctionPlan", "HostPlan"]

@@ -37,6 +37,12 @@ class _Held:
     is_own: bool
 
 
+def ensure_object(value: object, resource: ResourceType) -> None:
+    """Refuse what can be no object of a host resource. Raises: ValueProblem."""
+    if value is None or isinstance(value, GuestResource | bool | int | float | str | bytes):
+        raise expected(f"a host object for resource {resource.name}", value)
+
+
 def _close_held(held: _Held) -> None:
     if held.is_own:
         _close_item(held.item)
@@ -89,6 +95,9 @@ class GuestResource:
 
     def __del__(self) -> None:
         self.close()
+
+    def __reduce_ex__(self, protocol: object) -> Any:
+        raise TypeError("a handle cannot be copied or pickled: it stands for one thing inside one instance")
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.resource.name} {'open' if self.is_open else 'closed'}>"
@@ -167,8 +176,9 @@ class ResourceBridge:
         type_id = self._host_types.get(resource)
         if type_id is None:
             return self._lower_guest(value, resource, is_own, call)
-        if value is None or isinstance(value, GuestResource | bool | int | float | str | bytes):
-            raise expected(f"a host object for resource {resource.name}", value)
+        ensure_object(value, resource)
+        if not call.note(value, is_own):
+            raise ValueProblem(f"the object for resource {resource.name} is handed over twice in one call")
         return self._lower_host(value, type_id, is_own, call)
 
     def _lower_host(self, item: Any, type_id: int, is_own: bool, call: Lowering) -> int:
@@ -227,6 +237,8 @@ class ResourceBridge:
         if address is None or self.is_closed:
             raise ValueProblem(f"the handle of resource {resource.name} is closed or was moved", "usage.closed")
         is_argument = isinstance(call.place, Arena)
+        if not call.note(value, is_own):
+            raise ValueProblem(f"the handle of resource {resource.name} is lent in the same call, so it cannot move")
         if is_own:
             value._number = 0
 

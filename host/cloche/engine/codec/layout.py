@@ -1,4 +1,4 @@
-"""The canonical ABI's memory layout and flattening of each type, and which types the codec takes at all.
+"""The canonical ABI's memory layout and flattening of each type.
 
 Source: component-model CanonicalABI.md, sections Alignment, Element Size and Flattening.
 """
@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import lru_cache
 
-from cloche.errors import ContractError
+from cloche.wit.carried import children
 from cloche.wit.types import (
     BorrowType,
     EnumType,
@@ -25,13 +24,6 @@ from cloche.wit.types import (
     Type,
     VariantType,
 )
-
-MAX_TYPE_DEPTH = 64
-"""Deepest nesting of one type, in levels: lowering and lifting recurse once for each."""
-MAX_TYPE_NODES = 10_000
-"""Most nodes of one type written out in full: 2^16 leaves cost seconds of Python (H7)."""
-MAX_FLAGS = 32
-"""Most flags of one type: the component model's own bound."""
 
 _PRIMS: dict[Prim, tuple[int, str]] = {
     Prim.BOOL: (1, "i32"),
@@ -59,68 +51,6 @@ class Layout:
     fixed: bool
 
 
-def children(type_: Type) -> tuple[Type, ...]:
-    """The types directly inside `type_`, in order; a payload that is absent is left out."""
-    match type_:
-        case ListType(element=inner) | OptionType(payload=inner):
-            return (inner,)
-        case TupleType(items=items):
-            return items
-        case RecordType(fields=fields):
-            return tuple(field.type for field in fields)
-        case VariantType(cases=cases):
-            return tuple(case.type for case in cases if case.type is not None)
-        case ResultType(ok=ok, err=err):
-            return tuple(item for item in (ok, err) if item is not None)
-        case MapType(key=key, value=value):
-            return (key, value)
-        case _:
-            return ()
-
-
-def ensure_supported(type_: Type) -> None:
-    """Refuse a type that the engine or the codec cannot carry. Looks at each distinct node once.
-
-    Raises: ContractError (`contract.unsupported`) for streams, futures, error contexts, fixed-length lists (the
-        engine's C API has no switch for them), more than 32 flags, and types that are too deep or too large.
-    """
-    seen: dict[int, tuple[int, int]] = {}
-
-    def visit(node: Type, level: int) -> tuple[int, int]:
-        if level > MAX_TYPE_DEPTH:
-            raise _unsupported(f"a type is nested deeper than {MAX_TYPE_DEPTH} levels")
-        known = seen.get(id(node))
-        if known is None:
-            _ensure_node(node)
-            inner = [visit(child, level + 1) for child in children(node)]
-            known = 1 + sum(count for count, _ in inner), 1 + max((depth for _, depth in inner), default=0)
-            seen[id(node)] = known
-        if known[0] > MAX_TYPE_NODES or level + known[1] > MAX_TYPE_DEPTH + 1:
-            raise _unsupported(f"a type has more than {MAX_TYPE_NODES} parts or {MAX_TYPE_DEPTH} levels")
-        return known
-
-    visit(type_, 1)
-
-
-def _ensure_node(node: Type) -> None:
-    match node:
-        case ListType(length=int()):
-            raise _unsupported("fixed-length lists (`list<T, n>`) are not supported by the engine; use `list<T>`")
-        case FlagsType(flags=flags, name=name) if len(flags) > MAX_FLAGS:
-            raise _unsupported(f"flags `{name}` has {len(flags)} flags; the component model allows {MAX_FLAGS}")
-        case Prim() | ListType() | OptionType() | TupleType() | RecordType() | VariantType() | ResultType() | MapType():
-            pass
-        case EnumType() | FlagsType() | OwnType() | BorrowType():
-            pass
-        case _:
-            raise _unsupported(f"{type(node).__name__} values are not supported; use lists and resources instead")
-
-
-def _unsupported(text: str) -> ContractError:
-    return ContractError(text, code="contract.unsupported")
-
-
-@lru_cache(maxsize=8192)
 def layout_of(type_: Type) -> Layout:
     """The layout of a supported type."""
     match type_:
@@ -145,7 +75,7 @@ def layout_of(type_: Type) -> Layout:
         case OwnType() | BorrowType():
             return Layout(4, 4, ("i32",), fixed=True)
         case _:
-            raise _unsupported(f"{type(type_).__name__} values are not supported")
+            raise AssertionError(f"ensure_carried let {type_!r:.200} through")
 
 
 def sequence_layout(types: Iterable[Type]) -> Layout:

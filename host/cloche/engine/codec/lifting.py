@@ -6,14 +6,15 @@ are compared with the bytes still allowed before a Python object is made for the
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import lru_cache
+from collections.abc import Callable, Iterable
 from struct import Struct
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from cloche.engine.codec.budget import Budget
 from cloche.engine.codec.compounds import ListPlan, MapPlan, OptionPlan, RecordPlan, ResultPlan, TuplePlan, VariantPlan
+from cloche.engine.codec.finding import finder
 from cloche.engine.codec.layout import layout_of
 from cloche.engine.codec.lowering import (
     ENUM,
@@ -28,6 +29,7 @@ from cloche.engine.codec.lowering import (
     STRING,
     TUPLE,
     VARIANT,
+    Resources,
 )
 from cloche.engine.codec.memory import (
     ENTRY_BYTES,
@@ -58,31 +60,35 @@ from cloche.engine.ffi import VAL_BYTES
 from cloche.model import Err, Ok, Some
 from cloche.wit.types import TupleType
 
-if TYPE_CHECKING:
-    from cloche.engine.codec.handles import ResourceBridge
 
+class Lifting(Budget):
+    """What one call's lifting carries along: its budget, and the instance's resources.
 
-class Lifting:
-    """What one call's lifting carries along: bytes still allowed, and the instance's resources."""
+    `taken` is what the call received as `own` so far.
+    """
 
-    __slots__ = ("bridge", "left", "taken")
+    __slots__ = ("bridge", "taken")
 
-    def __init__(self) -> None:
-        self.left = 0
-        self.bridge: ResourceBridge | None = None
+    def __init__(self, pause: Callable[[], None] | None = None) -> None:
+        super().__init__(pause)
+        self.bridge: Resources | None = None
         self.taken: list[Any] = []
 
-    def forget(self, bridge: ResourceBridge) -> None:
+    def forget(self) -> None:
         """After a failure: close the resources that this call had already taken over."""
         taken, self.taken = self.taken, []
-        for item in taken:
-            bridge.dispose(item)
+        self._dispose(taken)
 
-    def charge(self, size: int) -> None:
-        """Take `size` canonical bytes from what is left. Raises: TooLarge."""
-        self.left -= size
-        if self.left < 0:
-            raise TooLarge
+    def give_up(self, items: Iterable[Any]) -> None:
+        """Close some of what this call had taken over."""
+        lost = {id(item): item for item in items}
+        self.taken = [item for item in self.taken if id(item) not in lost]
+        self._dispose(lost.values())
+
+    def _dispose(self, items: Iterable[Any]) -> None:
+        for item in items:
+            if self.bridge is not None:
+                self.bridge.dispose(item)
 
 
 Lift = Callable[[int, Lifting], Any]
@@ -100,7 +106,6 @@ def _wrong(what: str, kind: int) -> InvalidValue:
     return InvalidValue(f"expected {what}, got an engine value of kind {kind}")
 
 
-@lru_cache(maxsize=8192)
 def lifter(plan: Plan) -> Lift:
     """The closure that lifts values of `plan`."""
     match plan:
@@ -313,13 +318,14 @@ def _list(plan: ListPlan) -> Lift:
         if kind != LIST:
             raise _wrong("list", kind)
         call.charge(count * size)
-        return [element(slot, call) for slot in range(data, data + count * VAL_BYTES, VAL_BYTES)]
+        slots = range(data, data + count * VAL_BYTES, VAL_BYTES)
+        return [element(slot, call) for slot in call.paced(slots, size)]
 
     return lift
 
 
 def _map(plan: MapPlan) -> Lift:
-    key, value = lifter(plan.key), lifter(plan.value)
+    key, value, owned = lifter(plan.key), lifter(plan.value), finder(plan.value)
     size = layout_of(TupleType((plan.type.key, plan.type.value))).size
 
     def lift(at: int, call: Lifting) -> Any:
@@ -327,8 +333,13 @@ def _map(plan: MapPlan) -> Lift:
         if kind != MAP:
             raise _wrong("map", kind)
         call.charge(count * size)
-        pairs = range(data, data + count * PAIR_BYTES, PAIR_BYTES)
-        return {key(pair, call): value(pair + VAL_BYTES, call) for pair in pairs}
+        slots = range(data, data + count * PAIR_BYTES, PAIR_BYTES)
+        pairs = [(key(slot, call), value(slot + VAL_BYTES, call)) for slot in call.paced(slots, size)]
+        made = dict(pairs)
+        if owned is not None and len(made) < count:  # of a repeated key the last one counts: the others are nobody's
+            lost = [item for name, item in pairs if made[name] is not item]
+            call.give_up(found for item in lost for found, is_own in owned(item) if is_own)
+        return made
 
     return lift
 

@@ -1,18 +1,19 @@
 """Python values to engine values: the carrier that works everywhere (BULK.md names the other).
 
 `lowerer(plan)` compiles a plan once to a closure `lower(value, at, call)` that writes one engine value at address `at`.
-Bytes are charged before anything is allocated for them. Source: wasmtime/component/val.h of wasmtime 49.
+Bytes are charged before anything is allocated for them, and a loop writes exactly the slots that were reserved: those
+of a copy of the caller's items (`budget.py`). Source: wasmtime/component/val.h of wasmtime 49.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
 from struct import Struct
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 
+from cloche.engine.codec.budget import Budget
 from cloche.engine.codec.compounds import ListPlan, MapPlan, OptionPlan, RecordPlan, ResultPlan, TuplePlan, VariantPlan
 from cloche.engine.codec.layout import layout_of
 from cloche.engine.codec.memory import (
@@ -31,7 +32,7 @@ from cloche.engine.codec.memory import (
 )
 from cloche.engine.codec.numbers import NumbersPlan, RowsPlan
 from cloche.engine.codec.plan import Plan
-from cloche.engine.codec.problem import TooLarge, ValueProblem
+from cloche.engine.codec.problem import TooLarge, ValueProblem, add_step
 from cloche.engine.codec.scalars import (
     BoolPlan,
     CharPlan,
@@ -43,10 +44,8 @@ from cloche.engine.codec.scalars import (
     StringPlan,
 )
 from cloche.engine.ffi import VAL_BYTES
-from cloche.wit.types import Prim, TupleType
-
-if TYPE_CHECKING:
-    from cloche.engine.codec.handles import ResourceBridge
+from cloche.values import brief
+from cloche.wit.types import Prim, ResourceType, TupleType
 
 KINDS: dict[Prim, tuple[int, str]] = {
     Prim.BOOL: (0, "?"),
@@ -65,30 +64,44 @@ KINDS: dict[Prim, tuple[int, str]] = {
 """Engine kind and `struct` letter of each scalar."""
 STRING, LIST, RECORD, TUPLE, VARIANT, ENUM, OPTION, RESULT, FLAGS, RESOURCE, MAP = range(12, 23)
 
-MAX_ALLOCATED_BYTES = 1 << 31
-"""Most bytes of engine values that one list may need on the host; 32 for each element whatever its size (H7)."""
+
+class Resources(Protocol):
+    """What stands behind the handles of one call: an instance's (`handles.py`), or plain objects (`local.py`)."""
+
+    def lower(self, value: object, resource: ResourceType, is_own: bool, call: Lowering, /) -> int:
+        """An address that stands for `value`. Raises: ValueProblem; LimitError."""
+
+    def lift(self, address: int, resource: ResourceType, is_own: bool, /) -> Any:
+        """What stands behind an address. Raises: InvalidValue; LimitError."""
+
+    def dispose(self, item: Any, /) -> None:
+        """Close what was handed over in vain."""
 
 
-class Lowering:
-    """What one call's lowering carries along: bytes still allowed, where parts go, and the instance's resources."""
+class Lowering(Budget):
+    """What one call's lowering carries along: its budget, where parts go, and the instance's resources.
 
-    __slots__ = ("bridge", "left", "place", "undo")
+    `handles` are those of the call, by identity, and whether each moves; they live at least as long as the call.
+    """
 
-    def __init__(self, place: Place) -> None:
+    __slots__ = ("bridge", "handles", "place", "undo")
+
+    def __init__(self, place: Place, pause: Callable[[], None] | None = None) -> None:
+        super().__init__(pause)
         self.place = place
-        self.left = 0
-        self.bridge: ResourceBridge | None = None
+        self.bridge: Resources | None = None
+        self.handles: dict[int, tuple[object, bool]] = {}
         self.undo: list[Callable[[bool], None]] = []
 
-    def charge(self, size: int) -> None:
-        """Take `size` canonical bytes from what is left. Raises: TooLarge."""
-        self.left -= size
-        if self.left < 0:
-            raise TooLarge
+    def note(self, item: object, is_own: bool) -> bool:
+        """Remember a handle; False if it cannot go along with the others: one that moves must be alone."""
+        before = self.handles.get(id(item))
+        self.handles[id(item)] = item, is_own or (before is not None and before[1])
+        return before is None or not (is_own or before[1])
 
     def settle(self, done: bool) -> None:
         """After the call: free what it lent; with `done` False also take back what it would have moved."""
-        undo, self.undo = self.undo, []
+        undo, self.undo, self.handles = self.undo, [], {}
         for step in undo:
             step(done)
 
@@ -107,7 +120,6 @@ def slot_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
     return np.dtype({"names": ["kind", "value"], "formats": ["u1", dtype], "offsets": [0, 8], "itemsize": VAL_BYTES})
 
 
-@lru_cache(maxsize=8192)
 def lowerer(plan: Plan) -> Lower:
     """The closure that lowers values of `plan`."""
     match plan:
@@ -165,7 +177,7 @@ def _string(plan: StringPlan) -> Lower:
 
     def lower(value: Any, at: int, call: Lowering) -> None:
         try:
-            data = value.encode() if type(value) is str else check(value)
+            data = str.encode(value) if type(value) is str else check(value)
         except UnicodeEncodeError:
             data = check(value)  # says where the lone surrogate is
         call.left -= len(data)
@@ -211,21 +223,14 @@ def _handle(plan: HandlePlan) -> Lower:
     return lower
 
 
-def _charge_values(call: Lowering, count: int, size: int, slots: int = VAL_BYTES) -> None:
-    call.charge(count * size)
-    if count * slots > MAX_ALLOCATED_BYTES:
-        most = MAX_ALLOCATED_BYTES // slots
-        raise TooLarge(f"a list of {count} items is longer than the {most} that fit; hand it over in pieces")
-
-
 def _numbers(plan: NumbersPlan) -> Lower:
     kind, _ = KINDS[plan.element.type]
     array, size, dtype = plan.array, plan.dtype.itemsize, plan.dtype
 
     def lower(value: Any, at: int, call: Lowering) -> None:
-        numbers = array(value)
+        numbers = array(value, call)
         count = len(numbers)
-        _charge_values(call, count, size)
+        call.charge(count * size)
         to = call.place.values(at + 8, count, True)
         MEMORY[at] = LIST
         if count:
@@ -237,12 +242,11 @@ def _numbers(plan: NumbersPlan) -> Lower:
 
 def _rows(plan: RowsPlan) -> Lower:
     array, size, fill, fill_each = plan.array, plan.dtype.itemsize, _block_filler(plan.row), _each_filler(plan.row)
-    widest = VAL_BYTES + _row_slots(plan.row) * ENTRY_BYTES
 
     def lower(value: Any, at: int, call: Lowering) -> None:
-        rows = array(value)
+        rows = array(value, call)
         count = len(rows)
-        _charge_values(call, count, size, widest)
+        call.charge(count * size)
         to = call.place.values(at + 8, count, True)
         MEMORY[at] = LIST
         if not count:
@@ -250,13 +254,9 @@ def _rows(plan: RowsPlan) -> Lower:
         if isinstance(call.place, Arena):
             fill(rows, to, VAL_BYTES, call.place.reserve)
         else:
-            fill_each(rows, np.arange(to, to + count * VAL_BYTES, VAL_BYTES, dtype=np.int64), call.place)
+            fill_each(rows, np.arange(to, to + count * VAL_BYTES, VAL_BYTES, dtype=np.int64), call)
 
     return lower
-
-
-def _row_slots(plan: Any) -> int:
-    return sum(1 + (_row_slots(part) if isinstance(part, RecordPlan | TuplePlan) else 0) for part in plan.parts)
 
 
 def _row_form(plan: RecordPlan | TuplePlan) -> tuple[int, Names | None, int, int]:
@@ -278,25 +278,32 @@ def _row_parts(plan: RecordPlan | TuplePlan, nested: Callable[[Any], Any]) -> li
     return parts
 
 
-def _each_filler(plan: RecordPlan | TuplePlan) -> Callable[[Any, Any, Place], None]:
+def _clean(column: Any) -> Any:
+    """A column as the engine may see it: numpy takes any byte for a bool, the engine 0 and 1 only."""
+    return column.view(np.uint8) != 0 if column.dtype.kind == "b" else column
+
+
+def _each_filler(plan: RecordPlan | TuplePlan) -> Callable[[Any, Any, Lowering], None]:
     """Fills many rows that the engine will free one by one: each is allocated alone, then columns are scattered."""
     kind, names, width, value_at = _row_form(plan)
     parts = _row_parts(plan, _each_filler)
+    size = layout_of(plan.type).size
 
-    def fill(rows: Any, slots: Any, place: Place) -> None:
-        if names is not None:
-            made = (place.entries(at, names) for at in (slots + 8).tolist())
-        else:
-            made = (place.values(at, len(parts), False) for at in (slots + 8).tolist())
+    def fill(rows: Any, slots: Any, call: Lowering) -> None:
+        place = call.place
+        scatter(slots, _BYTE, kind)  # first, so that a row which is made is freed whatever happens to the next one
+        made = (
+            place.values(at, len(parts), False) if names is None else place.entries(at, names)
+            for at in call.paced((slots + 8).tolist(), size)
+        )
         entries = np.fromiter(made, np.int64, len(rows)) + value_at
-        scatter(slots, _BYTE, kind)
         for index, (name, (code, dtype, nested)) in enumerate(zip(rows.dtype.names, parts, strict=True)):
             column = entries + index * width
             if nested is None:
                 scatter(column, _BYTE, code)
-                scatter(column + 8, dtype, rows[name])
+                scatter(column + 8, dtype, _clean(rows[name]))
             else:
-                nested(rows[name], column, place)
+                nested(rows[name], column, call)
 
     return fill
 
@@ -324,7 +331,7 @@ def _block_filler(plan: RecordPlan | TuplePlan) -> Callable[[Any, int, int, Call
             if nested is None:
                 column = view(entry + value_at, total, count * width, slot)
                 column["kind"] = code
-                column["value"] = rows[name]
+                column["value"] = _clean(rows[name])
             else:
                 nested(rows[name], entry + value_at, count * width, reserve)
 
@@ -332,19 +339,20 @@ def _block_filler(plan: RecordPlan | TuplePlan) -> Callable[[Any, int, int, Call
 
 
 def _list(plan: ListPlan) -> Lower:
-    items, element, size = plan.items, lowerer(plan.element), layout_of(plan.type.element).size
+    items, element, size = plan.items, lowerer(plan.element), max(1, layout_of(plan.type.element).size)
 
     def lower(value: Any, at: int, call: Lowering) -> None:
-        given = items(value)
-        _charge_values(call, len(given), size)
-        start = to = call.place.values(at + 8, len(given), True)
+        given = items(value, call, size)
+        count = len(given)
+        call.charge(count * size)
+        slot = start = call.place.values(at + 8, count, True)
         MEMORY[at] = LIST
+        slots = range(start, start + count * VAL_BYTES, VAL_BYTES)
         try:
-            for item in given:
-                element(item, to, call)
-                to += VAL_BYTES
-        except ValueProblem as problem:
-            problem.steps.append(f"[{(to - start) // VAL_BYTES}]")
+            for slot, item in zip(slots, call.paced(given, size), strict=True):
+                element(item, slot, call)
+        except Exception as error:
+            add_step(error, f"[{(slot - start) // VAL_BYTES}]")
             raise
 
     return lower
@@ -355,55 +363,63 @@ def _map(plan: MapPlan) -> Lower:
     size = layout_of(TupleType((plan.type.key, plan.type.value))).size
 
     def lower(value: Any, at: int, call: Lowering) -> None:
-        pairs = items(value)
-        _charge_values(call, len(pairs), size, PAIR_BYTES)
-        to = call.place.pairs(at + 8, len(pairs))
+        pairs = items(value, call, size)
+        count = len(pairs)
+        call.charge(count * size)
+        start = call.place.pairs(at + 8, count)
         MEMORY[at] = MAP
-        for given_key, given in pairs:
-            step = ".key"
-            try:
-                key(given_key, to, call)
-                step = f"[{given_key!r:.40}]"
-                item(given, to + VAL_BYTES, call)
-            except ValueProblem as problem:
-                problem.steps.append(step)
-                raise
-            to += PAIR_BYTES
+        slots = range(start, start + count * PAIR_BYTES, PAIR_BYTES)
+        given_key, key_done = None, False
+        try:
+            for slot, pair in zip(slots, call.paced(pairs, size), strict=True):
+                key_done = False
+                given_key, given = pair
+                key(given_key, slot, call)
+                key_done = True
+                item(given, slot + VAL_BYTES, call)
+        except Exception as error:
+            add_step(error, f"[{brief(given_key)}]" if key_done else ".key")
+            raise
 
     return lower
 
 
+def _parts(plan: RecordPlan | TuplePlan, width: int) -> tuple[tuple[int, Lower], ...]:
+    """Where each part goes, from the first one, and how it is lowered."""
+    return tuple((index * width, lowerer(part)) for index, part in enumerate(plan.parts))
+
+
 def _record(plan: RecordPlan) -> Lower:
-    split, parts, names, step = plan.split, tuple(map(lowerer, plan.parts)), names_at(plan.wit_names), plan.step
+    split, names, step, parts = plan.split, names_at(plan.wit_names), plan.step, _parts(plan, ENTRY_BYTES)
 
     def lower(value: Any, at: int, call: Lowering) -> None:
         given = split(value)
-        start = to = call.place.entries(at + 8, names) + VECTOR.size
+        to = call.place.entries(at + 8, names) + VECTOR.size
         MEMORY[at] = RECORD
+        offset = 0
         try:
-            for part, item in zip(parts, given, strict=True):
-                part(item, to, call)
-                to += ENTRY_BYTES
-        except ValueProblem as problem:
-            problem.steps.append(step((to - start) // ENTRY_BYTES))
+            for (offset, part), item in zip(parts, given, strict=True):
+                part(item, to + offset, call)
+        except Exception as error:
+            add_step(error, step(offset // ENTRY_BYTES))
             raise
 
     return lower
 
 
 def _tuple(plan: TuplePlan) -> Lower:
-    split, parts, step = plan.split, tuple(map(lowerer, plan.parts)), plan.step
+    split, step, parts = plan.split, plan.step, _parts(plan, VAL_BYTES)
 
     def lower(value: Any, at: int, call: Lowering) -> None:
         given = split(value)
-        start = to = call.place.values(at + 8, len(parts), False)
+        to = call.place.values(at + 8, len(parts), False)
         MEMORY[at] = TUPLE
+        offset = 0
         try:
-            for part, item in zip(parts, given, strict=True):
-                part(item, to, call)
-                to += VAL_BYTES
-        except ValueProblem as problem:
-            problem.steps.append(step((to - start) // VAL_BYTES))
+            for (offset, part), item in zip(parts, given, strict=True):
+                part(item, to + offset, call)
+        except Exception as error:
+            add_step(error, step(offset // VAL_BYTES))
             raise
 
     return lower
@@ -412,8 +428,8 @@ def _tuple(plan: TuplePlan) -> Lower:
 def _payload(lower: Lower, value: Any, at: int, call: Lowering) -> None:
     try:
         lower(value, call.place.box(at), call)
-    except ValueProblem as problem:
-        problem.steps.append(".value")
+    except Exception as error:
+        add_step(error, ".value")
         raise
 
 

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from cloche.engine.codec.problem import TooLarge
 from cloche.engine.ffi import VAL_BYTES, Library
 
 MEMORY = memoryview((ctypes.c_ubyte * (1 << 56)).from_address(0)).cast("B")
@@ -36,28 +37,37 @@ SMALL_LIST = 64
 VECTOR = Struct("<QQ")
 ADDRESS = Struct("<Q")
 _BYTE = np.dtype("u1")
+_NOTHING = np.zeros(VAL_BYTES, np.uint8)
+_NOTHING_AT = int(_NOTHING.__array_interface__["data"][0])
 
 FIRST_CHUNK_BYTES = 4096
 """What an arena keeps between calls; enough for small arguments."""
 NEXT_CHUNK_BYTES = 256 * 1024
 """Least size of a further chunk, given back after the call."""
+MAX_ARGUMENT_BYTES = 1 << 31
+"""Most memory for the engine values of one call's arguments: 32 bytes for each element of a list, whatever its size
+(H7). So 64 MiB of `list<u8>`, the default limit on arguments, just fit; the engine's own copy comes on top."""
+MAX_RESULT_BYTES = 1 << 30
+"""The same for one result of a host function. A guest asks for those: 16 MiB of bytes, the most that the capabilities
+of ours give at once, take half of it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Names:
     """UTF-8 names at fixed addresses: of a record's fields, an enum's or variant's cases, or flags.
 
-    `vectors` holds (length, address) of each; `template` is a record's entry table with the names in place.
+    `vectors` holds (length, address) of each; `template` is a record's entry table with the names in place; `size` is
+    that of all texts together, in bytes.
     """
 
     texts: tuple[bytes, ...]
     vectors: tuple[tuple[int, int], ...]
     index: dict[bytes, int]
     template: bytes
+    size: int
     keep: object
 
 
-@lru_cache(maxsize=8192)
 def names_at(names: tuple[str, ...]) -> Names:
     """Place `names` in memory that stays alive with the result."""
     texts = tuple(name.encode() for name in names)
@@ -68,7 +78,8 @@ def names_at(names: tuple[str, ...]) -> Names:
         vectors.append((len(text), at))
         at += len(text)
     template = b"".join(VECTOR.pack(*vector) + bytes(VAL_BYTES) for vector in vectors)
-    return Names(texts, tuple(vectors), {text: index for index, text in enumerate(texts)}, template, keep)
+    index = {text: number for number, text in enumerate(texts)}
+    return Names(texts, tuple(vectors), index, template, sum(map(len, texts)), keep)
 
 
 class Place(Protocol):
@@ -99,34 +110,40 @@ class Place(Protocol):
 class Arena:
     """Our memory for arguments, which the engine only reads. Each call reuses it; nothing is freed piece by piece."""
 
-    __slots__ = ("_chunks", "_end", "_next", "_start", "first")
+    __slots__ = ("_chunks", "_end", "_held", "_next", "_start", "first")
 
     def __init__(self, reserved: int) -> None:
         chunk = np.zeros(reserved + FIRST_CHUNK_BYTES, np.uint8)
         self._chunks = [chunk]
+        self._held = 0
         self.first = int(chunk.__array_interface__["data"][0])
         self._start = self._next = self.first + reserved
         self._end = self.first + len(chunk)
 
     def reset(self) -> None:
         """Forget everything; give larger chunks back."""
-        if len(self._chunks) > 1:
+        if self._held:
             del self._chunks[1:]
+            self._held = 0
             self._end = self.first + len(self._chunks[0])
         self._next = self._start
 
     def reserve(self, size: int) -> int:
-        """The address of `size` fresh bytes, aligned to 8; their contents are undefined."""
+        """The address of `size` fresh bytes, aligned to 8; their contents are undefined. Raises: TooLarge."""
         at = self._next
         end = at + (size + 7 & ~7)
         if end <= self._end:
             self._next = end
             return at
-        chunk = np.empty(max(size + 7 & ~7, NEXT_CHUNK_BYTES), np.uint8)
+        length = max(size + 7 & ~7, NEXT_CHUNK_BYTES)
+        if self._held + length > MAX_ARGUMENT_BYTES:
+            raise _too_many_values(MAX_ARGUMENT_BYTES)
+        chunk = np.empty(length, np.uint8)
         self._chunks.append(chunk)
+        self._held += length
         at = int(chunk.__array_interface__["data"][0])
         self._next = at + (size + 7 & ~7)
-        self._end = at + len(chunk)
+        self._end = at + length
         return at
 
     def text(self, at: int, data: bytes) -> None:
@@ -182,16 +199,16 @@ class Arena:
 
 
 class EngineMemory:
-    """Memory of the engine's, for results that it takes over and frees. Everything is zeroed before it is filled.
+    """Memory of the engine's for one result, which it takes over and frees. Everything is zeroed before it is filled.
 
     A zeroed value is a bool and owns nothing, so a tree that was left half built can be deleted like a whole one.
     """
 
-    __slots__ = ("_lib", "_zero")
+    __slots__ = ("_left", "_lib")
 
     def __init__(self, lib: Library) -> None:
         self._lib = lib
-        self._zero = np.zeros(VAL_BYTES, np.uint8)
+        self._left = MAX_RESULT_BYTES
 
     def text(self, at: int, data: bytes) -> None:
         """See `Place`."""
@@ -199,19 +216,20 @@ class EngineMemory:
 
     def name(self, at: int, names: Names, index: int) -> None:
         """See `Place`."""
-        self._lib.wasm_byte_vec_new(at, *names.vectors[index])
+        size, address = names.vectors[index]
+        self._take(size)
+        self._lib.wasm_byte_vec_new(at, size, address)
 
     def values(self, at: int, count: int, is_list: bool) -> int:
         """See `Place`."""
         lib = self._lib
         make = lib.wasmtime_component_vallist_new_uninit if is_list else lib.wasmtime_component_valtuple_new_uninit
-        make(at, count)
-        return self._zeroed(at, count * VAL_BYTES)
+        return self._made(make, at, count, VAL_BYTES)
 
     def entries(self, at: int, names: Names) -> int:
         """See `Place`."""
-        self._lib.wasmtime_component_valrecord_new_uninit(at, len(names.texts))
-        to = entry = self._zeroed(at, len(names.texts) * ENTRY_BYTES)
+        self._take(names.size)
+        to = entry = self._made(self._lib.wasmtime_component_valrecord_new_uninit, at, len(names.texts), ENTRY_BYTES)
         for vector in names.vectors:
             self._lib.wasm_byte_vec_new(entry, *vector)
             entry += ENTRY_BYTES
@@ -220,29 +238,42 @@ class EngineMemory:
     def set_of(self, at: int, names: Names, bits: int) -> None:
         """See `Place`."""
         chosen = [vector for bit, vector in enumerate(names.vectors) if bits >> bit & 1]
-        self._lib.wasmtime_component_valflags_new_uninit(at, len(chosen))
-        to = self._zeroed(at, len(chosen) * VECTOR_BYTES)
+        self._take(names.size)
+        to = self._made(self._lib.wasmtime_component_valflags_new_uninit, at, len(chosen), VECTOR_BYTES)
         for vector in chosen:
             self._lib.wasm_byte_vec_new(to, *vector)
             to += VECTOR_BYTES
 
     def pairs(self, at: int, count: int) -> int:
         """See `Place`."""
-        self._lib.wasmtime_component_valmap_new_uninit(at, count)
-        return self._zeroed(at, count * PAIR_BYTES)
+        return self._made(self._lib.wasmtime_component_valmap_new_uninit, at, count, PAIR_BYTES)
 
     def box(self, at: int) -> int:
         """See `Place`."""
-        to = int(self._lib.wasmtime_component_val_new(int(self._zero.__array_interface__["data"][0])))
+        self._take(VAL_BYTES)
+        to = int(self._lib.wasmtime_component_val_new(_NOTHING_AT))
         ADDRESS.pack_into(MEMORY, at, to)
         return to
 
-    @staticmethod
-    def _zeroed(at: int, size: int) -> int:
+    def _made(self, make: Any, at: int, count: int, width: int) -> int:
+        self._take(count * width)
+        make(at, count)
         to: int = ADDRESS.unpack_from(MEMORY, at + 8)[0]
-        if size:
-            ctypes.memset(to, 0, size)
+        if count:
+            ctypes.memset(to, 0, count * width)
         return to
+
+    def _take(self, size: int) -> None:
+        self._left -= size
+        if self._left < 0:
+            raise _too_many_values(MAX_RESULT_BYTES)
+
+
+def _too_many_values(most: int) -> TooLarge:
+    return TooLarge(
+        f"the values need more than the {most} bytes of the host's memory that one call may take, {VAL_BYTES} for each "
+        f"list element and more; hand them over in pieces, or bytes as a string"
+    )
 
 
 def view(at: int, count: int, stride: int, dtype: np.dtype[Any]) -> np.ndarray[Any, np.dtype[Any]]:

@@ -9,25 +9,42 @@ from typing import Any
 
 import numpy as np
 
-from cloche.engine.codec.problem import ValueProblem, expected
-from cloche.engine.codec.scalars import F32_LARGEST, FloatPlan, IntPlan
+from cloche.engine.codec.budget import Budget
+from cloche.engine.codec.problem import TooLarge, ValueProblem, add_step, expected
+from cloche.engine.codec.scalars import FloatPlan, IntPlan
 from cloche.wit.types import ListType, Prim
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
+PIECE_ITEMS = 8192
+"""How many of Python's numbers are converted at a time: some take half a microsecond each."""
 
-def items_of(value: object, what: str) -> Sequence[Any]:
-    """`value` as a list or tuple, if it is a sized collection in an order; strings, bytes, maps and sets are refused.
 
-    Raises: ValueProblem otherwise. Generators are refused because they have no bound.
+def items_of(value: object, what: str, budget: Budget, size: int) -> tuple[Any, ...]:
+    """A copy of `value` as a tuple, if it is a collection in an order; strings, bytes, maps and sets are refused.
+
+    Raises: ValueProblem otherwise; TooLarge for more items of `size` bytes than the budget has left. Generators are
+        refused because they have no bound.
     """
-    if isinstance(value, list | tuple):
-        return value
-    if isinstance(value, str | bytes | bytearray | Mapping | Set) or not isinstance(
-        value, Sequence | np.ndarray | memoryview
+    if isinstance(value, np.ndarray):
+        value = plain_array(value)
+        if not value.ndim:
+            raise expected(f"{what} (a sequence)", value)
+    elif not isinstance(value, list | tuple) and (
+        isinstance(value, str | bytes | bytearray | Mapping | Set) or not isinstance(value, Sequence | memoryview)
     ):
         raise expected(f"{what} (a sequence)", value)
-    return list(value)
+    return budget.copy(value, size)
+
+
+def plain_array(value: Array) -> Array:
+    """The caller's array as a view that nobody else can give another shape.
+
+    Raises: ValueProblem for a masked array, whose masked items are not meant to be seen.
+    """
+    if type(value) is not np.ndarray and isinstance(value, np.ma.MaskedArray):
+        raise expected("an array without a mask (`.filled(…)` makes one)", value)
+    return np.ndarray.view(value, np.ndarray)
 
 
 def as_dtype(array: Array, dtype: np.dtype[Any], what: str) -> Array:
@@ -41,13 +58,12 @@ def as_dtype(array: Array, dtype: np.dtype[Any], what: str) -> Array:
         return array
     kind, into = array.dtype.kind, dtype.kind
     if into == "f" and kind in "fiu":
-        if dtype.itemsize == 4 and kind == "f" and array.dtype.itemsize > 4:
-            with np.errstate(over="ignore"):
-                made = array.astype(dtype)
+        with np.errstate(over="ignore"):
+            made = array.astype(dtype)
+        if kind == "f" and array.dtype.itemsize > dtype.itemsize:
             bad = np.isinf(made) & ~np.isinf(array)
-            _refuse_first(bad, array, f"f32 (a number up to {F32_LARGEST!r}, or an infinity)")
-            return made
-        return array.astype(dtype)
+            _refuse_first(bad, array, f"{what} with numbers up to {np.finfo(dtype).max}, or infinities")
+        return made
     if into == kind == "b":
         return array.astype(dtype)
     if into in "iu" and kind in "iu":
@@ -83,45 +99,70 @@ class NumbersPlan:
         self._letter = self._letter.upper() if dtype.kind == "u" else self._letter
         self._plain = {int, float} if dtype.kind == "f" else {int}
 
-    def array(self, value: object) -> Array:
+    def array(self, value: object, budget: Budget) -> Array:
         """The numbers as a one-dimensional array, possibly a view of the caller's memory.
 
         A buffer of one-byte items is taken as it stands; the items of any other buffer are numbers like those of a
         list. To hand over the memory of an array as bytes, cast it: `memoryview(a).cast("B")`.
+        Raises: ValueProblem; TooLarge, before anything is converted, for more than the budget has left.
         """
         if isinstance(value, bytes | bytearray):
-            return self._bytes(value)
+            return self._converted(np.frombuffer(value, np.uint8), budget)
+        if type(value) is list or type(value) is tuple or type(value) is range:
+            return self._sequence(value, budget)
         if isinstance(value, np.ndarray):
-            if value.dtype == object:
-                return self._sequence(value.tolist()) if value.ndim == 1 else as_dtype(value, self.dtype, self.what)
-            return as_dtype(value, self.dtype, self.what)
-        if isinstance(value, list | tuple | range):
-            return self._sequence(value)
+            array = plain_array(value)
+            if array.dtype != object or array.ndim != 1:
+                return self._converted(array, budget)
+            return self._sequence(items_of(array, self.what, budget, self.dtype.itemsize), budget)
         try:
             view = memoryview(value)  # type: ignore[arg-type]
         except TypeError:
-            return self._sequence(items_of(value, self.what))
-        except BufferError:
+            return self._sequence(items_of(value, self.what, budget, self.dtype.itemsize), budget)
+        except (BufferError, ValueError):
             raise expected(f"{self.what} (a readable buffer)", value) from None
-        if view.itemsize == 1 and self.is_bytes and view.c_contiguous:
-            return np.frombuffer(view.cast("B"), np.uint8)
         try:
-            return as_dtype(np.asarray(view), self.dtype, self.what)
-        except (ValueError, TypeError):
+            if view.itemsize == 1 and self.is_bytes and view.c_contiguous:
+                array = np.frombuffer(view.cast("B"), np.uint8)
+            else:
+                array = np.asarray(view)
+        except (ValueError, TypeError, NotImplementedError):
             raise expected(self.what, value) from None
+        return self._converted(array, budget)
 
-    def _bytes(self, value: bytes | bytearray) -> Array:
-        return as_dtype(np.frombuffer(value, np.uint8), self.dtype, self.what)
+    def _most(self, budget: Budget) -> int:
+        return budget.left // self.dtype.itemsize
 
-    def _sequence(self, value: Sequence[Any]) -> Array:
-        if set(map(type, value)) <= self._plain:
+    def _converted(self, array: Array, budget: Budget) -> Array:
+        if array.ndim == 1 and len(array) > self._most(budget):
+            raise TooLarge
+        return as_dtype(array, self.dtype, self.what)
+
+    def _sequence(self, value: Sequence[Any], budget: Budget) -> Array:
+        """The numbers of a list, tuple or range, some thousand at a time."""
+        count = len(value)
+        if count > self._most(budget):
+            raise TooLarge
+        if count <= PIECE_ITEMS:
+            return self._piece(value[:count], 0, budget)
+        made = np.empty(count, self.dtype)
+        for start in range(0, count, PIECE_ITEMS):
+            into, piece = made[start : start + PIECE_ITEMS], value[start : start + PIECE_ITEMS]
+            if len(piece) != len(into):
+                raise ValueProblem("the list changed its length while it was read")
+            into[:] = self._piece(piece, start, budget)
+        return made
+
+    def _piece(self, piece: Sequence[Any], start: int, budget: Budget) -> Array:
+        budget.work(len(piece) * self.dtype.itemsize)
+        if set(map(type, piece)) <= self._plain:
             try:  # `pack` checks every range, and is quicker than numpy on Python's numbers
-                packed = bytes(value) if self.is_bytes else pack(f"<{len(value)}{self._letter}", *value)
+                packed = bytes(piece) if self.is_bytes else pack(f"<{len(piece)}{self._letter}", *piece)
             except (ValueError, OverflowError, StructError):
                 pass  # some element is out of range: find it below
             else:
                 return np.frombuffer(packed, self.dtype)
-        return np.array(checked_items(value, self.element.check), self.dtype)
+        return np.array(checked_items(piece, self.element.check, start), self.dtype)
 
 
 class RowsPlan:
@@ -138,14 +179,21 @@ class RowsPlan:
         self.dtype = dtype
         self.what = f"list<{row.label}>"
 
-    def array(self, value: object) -> Array:
-        """The rows as a one-dimensional structured array, possibly the caller's own."""
+    def array(self, value: object, budget: Budget) -> Array:
+        """The rows as a one-dimensional structured array, possibly a view of the caller's.
+
+        Raises: ValueProblem; TooLarge, before anything is converted, for more than the budget has left.
+        """
+        size = self.dtype.itemsize
         if isinstance(value, np.ndarray) and value.dtype.names is not None:
-            if value.ndim != 1:
+            rows = plain_array(value)
+            if rows.ndim != 1:
                 raise expected(f"{self.what} (one dimension)", value)
-            return value if value.dtype == self.dtype else self._convert(value, self.dtype)
-        items = checked_items(items_of(value, self.what), self.row.plain)
-        return np.array(items, self.dtype)
+            if len(rows) > budget.left // size:
+                raise TooLarge
+            return rows if rows.dtype == self.dtype else self._convert(rows, self.dtype)
+        items = items_of(value, self.what, budget, size)
+        return np.array(checked_items(budget.paced(items, size), self.row.plain), self.dtype)
 
     def _convert(self, value: Array, dtype: np.dtype[Any]) -> Array:
         """Field by field by name, so that other offsets, orders and number types are accepted."""
@@ -163,18 +211,20 @@ class RowsPlan:
                     else as_dtype(column, inner, f"{self.what} field {name}")
                 )
             except ValueProblem as problem:
-                problem.steps.append(f".{name}")
+                # Columns are looked at one by one, but the path leads through the row to its field.
+                is_row = bool(problem.steps) and problem.steps[-1].startswith("[")
+                problem.steps.insert(len(problem.steps) - is_row, f".{name}")
                 raise
         return made
 
 
-def checked_items(items: Iterable[Any], check: Any) -> list[Any]:
-    """`check(item)` of each item; a problem's path gets the item's index."""
+def checked_items(items: Iterable[Any], check: Any, start: int = 0) -> list[Any]:
+    """`check(item)` of each item; a problem's path gets the item's index, the first one's being `start`."""
     made: list[Any] = []
     try:
         for item in items:
             made.append(check(item))  # noqa: PERF401 - the length so far is the index of the item that failed
-    except ValueProblem as problem:
-        problem.steps.append(f"[{len(made)}]")
+    except Exception as error:
+        add_step(error, f"[{start + len(made)}]")
         raise
     return made

@@ -6,11 +6,9 @@ layout. How bytes cross is the carrier's: `lowering.py` and `lifting.py` carry p
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Any, cast
 
 from cloche.engine.codec.compounds import ListPlan, MapPlan, OptionPlan, RecordPlan, ResultPlan, TuplePlan, VariantPlan
-from cloche.engine.codec.layout import ensure_supported
 from cloche.engine.codec.numbers import NumbersPlan, RowsPlan
 from cloche.engine.codec.scalars import (
     INT_RANGES,
@@ -24,6 +22,7 @@ from cloche.engine.codec.scalars import (
     StringPlan,
 )
 from cloche.values import dtype_for
+from cloche.wit.carried import ensure_carried
 from cloche.wit.types import (
     BorrowType,
     EnumType,
@@ -63,15 +62,14 @@ Plan = (
 
 
 def plan_for(type_: Type) -> Plan:
-    """The plan of `type_`; the same type gives the same plan.
+    """A plan of `type_`, which goes with whoever asked for it; only the classes of values are shared (`class_for`).
 
-    Raises: ContractError (`contract.unsupported`) for a type that cannot be carried (`ensure_supported`).
+    Raises: ContractError (`contract.unsupported`) for a type that cannot be carried (`ensure_carried`).
     """
-    ensure_supported(type_)  # before the cache: hashing a hostile type could take for ever
+    ensure_carried(type_)  # first: hashing or walking a hostile type could take for ever
     return _plan(type_)
 
 
-@lru_cache(maxsize=8192)
 def _plan(type_: Type) -> Plan:
     match type_:
         case Prim():
@@ -103,7 +101,7 @@ def _plan(type_: Type) -> Plan:
         case OwnType() | BorrowType():
             return HandlePlan(type_)
         case _:
-            raise AssertionError(f"ensure_supported let {type_!r:.200} through")
+            raise AssertionError(f"ensure_carried let {type_!r:.200} through")
 
 
 def _optional(type_: Type | None) -> Any:

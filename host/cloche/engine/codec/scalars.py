@@ -6,15 +6,19 @@ floats and rounded to the nearest one; a finite number that would become infinit
 
 from __future__ import annotations
 
+import functools
 import math
+import operator
 from dataclasses import dataclass
 from enum import Flag
 from typing import Any, cast
 
 import numpy as np
 
-from cloche.engine.codec.problem import expected
+from cloche.engine.codec.budget import few
+from cloche.engine.codec.problem import expected, listed
 from cloche.values import class_for, member_name
+from cloche.wit.carried import MAX_FLAGS
 from cloche.wit.types import BorrowType, EnumType, FlagsType, OwnType, Prim
 
 F32_LARGEST = float(np.finfo(np.float32).max)
@@ -55,8 +59,8 @@ class IntPlan:
 
     def check(self, value: object) -> int:
         """The plain int, in range."""
-        if isinstance(value, int | np.integer) and not isinstance(value, bool):
-            plain = int(value)
+        if isinstance(value, int | np.integer) and not isinstance(value, bool | np.timedelta64):
+            plain = operator.index(value)
             if self.least <= plain <= self.most:
                 return plain
         raise expected(f"{self.type} ({self.least} to {self.most})", value)
@@ -70,12 +74,14 @@ class FloatPlan:
 
     def check(self, value: object) -> float:
         """The plain float; for `f32` not yet rounded."""
-        if not isinstance(value, float | int | np.floating | np.integer) or isinstance(value, bool):
+        if not isinstance(value, float | int | np.floating | np.integer) or isinstance(value, bool | np.timedelta64):
             raise expected(f"{self.type} (a number)", value)
         try:
             plain = float(value)
         except OverflowError:
             raise expected(f"{self.type} (a number in its range)", value) from None
+        if math.isinf(plain) and isinstance(value, np.floating) and not np.isinf(value):  # wider than f64
+            raise expected(f"{self.type} (a number in its range)", value)
         if self.type is Prim.F32 and math.isfinite(plain) and abs(plain) >= _F32_LIMIT:
             raise expected(f"f32 (a number up to {F32_LARGEST!r}, or an infinity)", value)
         return plain
@@ -107,7 +113,7 @@ class StringPlan:
         if not isinstance(value, str):
             raise expected("string", value)
         try:
-            return value.encode()
+            return str.encode(value)  # a subclass may give anything
         except UnicodeEncodeError as error:
             raise expected(f"string (character {error.start} is a lone surrogate)", value) from None
 
@@ -127,7 +133,7 @@ class EnumPlan:
         """The index of the case. A member of the class is a string with its WIT spelling."""
         index = self._index.get(value) if isinstance(value, str) else None
         if index is None:
-            raise expected(f"a case of enum {self.type.name.name} ({', '.join(self.names)})", value)
+            raise expected(f"a case of enum {self.type.name.name} ({listed(self.names)})", value)
         return index
 
 
@@ -149,18 +155,17 @@ class FlagsPlan:
         if isinstance(value, self.python):
             return int(value.value)
         if isinstance(value, set | frozenset | list | tuple):
-            bits = 0
-            for item in value:
-                bits |= self._bit(item)
-            return bits
-        raise expected(f"flags {self.type.name.name}, or a set of {', '.join(self.names)}", value)
+            given = few(value, MAX_FLAGS)
+            if len(given) <= MAX_FLAGS:
+                return functools.reduce(operator.or_, map(self._bit, given), 0)
+        raise expected(f"flags {self.type.name.name}, or a set of {listed(self.names)}", value)
 
     def _bit(self, item: object) -> int:
         if isinstance(item, self.python):
             return int(item.value)
         bit = self._bits.get(item) if isinstance(item, str) and not isinstance(item, Flag) else None
         if bit is None:
-            raise expected(f"a name of flags {self.type.name.name} ({', '.join(self.names)})", item)
+            raise expected(f"a name of flags {self.type.name.name} ({listed(self.names)})", item)
         return bit
 
 
