@@ -10,9 +10,10 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from cloche.artifact import Artifact, digest_of, read_artifact, read_component
+from cloche.artifact import Artifact, component_ref, digest_of, read_artifact, read_component
 from cloche.binary.plan import memory_plan
 from cloche.build.builder import build_plugin
+from cloche.build.settings import build_settings
 from cloche.capabilities.api import Capability
 from cloche.catalog import Catalog, build_catalog, installed_capabilities, interface_named
 from cloche.config import Settings as HostSettings
@@ -359,9 +360,9 @@ class Host:
 
     def _builder(self, progress: ProgressSink | None) -> Callable[[Path, Manifest], bytes]:
         def build(directory: Path, manifest: Manifest) -> bytes:
-            del manifest
+            settings = build_settings(directory, manifest.id, component_ref(manifest))
             tell = None if progress is None else lambda text: progress(Progress("build", None, text))
-            built = build_plugin(directory, cache=self.home / "cache" / "build", progress=tell)
+            built = build_plugin(directory, settings, cache=self.home / "cache" / "build", progress=tell)
             component = read_component(built.path)
             if digest_of(component) != built.digest:  # what was checked is not what was read
                 raise ContractError(

@@ -13,7 +13,7 @@ from pathlib import Path
 from cloche.errors import ContractError, ManifestError, UsageError
 from cloche.manifest.bare import bare_manifest
 from cloche.manifest.parse import MANIFEST_FILE, parse_manifest
-from cloche.manifest.value import Manifest
+from cloche.manifest.value import ComponentRef, Manifest
 from cloche.model import KIB, MIB, Digest
 
 MAX_COMPONENT_BYTES = 256 * MIB
@@ -57,31 +57,26 @@ def read_artifact(source: Path, build: Build) -> Artifact:
         digest = digest_of(component)
         return Artifact(bare_manifest(digest, origin.name), component, digest, origin)
     manifest = read_manifest(origin)
-    if manifest.component is None:
-        raise ContractError(
-            f"{manifest.id} is a {manifest.kind.value} and has no component to run",
-            code="component.missing",
-            plugin=manifest.id,
-        )
-    if manifest.component.source is not None:
+    where = component_ref(manifest)
+    if where.source is not None:
         component = build(origin, manifest)
     else:
-        assert manifest.component.path is not None
+        assert where.path is not None
         try:
-            path = (origin / manifest.component.path).resolve()
+            path = (origin / where.path).resolve()
         except (OSError, RuntimeError) as error:  # links in a circle
             raise ContractError(
-                f"component.path {manifest.component.path} leads nowhere: {_reason(error)}",
+                f"component.path {where.path} leads nowhere: {_reason(error)}",
                 code="component.missing",
                 plugin=manifest.id,
             ) from error
         if not path.is_relative_to(origin):
             raise ContractError(
-                f"component.path {manifest.component.path} leads out of the plugin's directory",
+                f"component.path {where.path} leads out of the plugin's directory",
                 code="component.missing",
                 plugin=manifest.id,
             )
-        component = _read(path, MAX_COMPONENT_BYTES, manifest.component.path)
+        component = _read(path, MAX_COMPONENT_BYTES, where.path)
     return Artifact(manifest, component, digest_of(component), origin)
 
 
@@ -96,6 +91,17 @@ def read_manifest(directory: Path) -> Manifest:
             f"{directory} has no readable {MANIFEST_FILE}; a plugin directory needs one", code="manifest.missing"
         ) from error
     return parse_manifest(data, str(directory / MANIFEST_FILE))
+
+
+def component_ref(manifest: Manifest) -> ComponentRef:
+    """Where the manifest's component is. Raises: ContractError (`component.missing`) when the plugin has none."""
+    if manifest.component is None:
+        raise ContractError(
+            f"{manifest.id} is a {manifest.kind.value} and has no component",
+            code="component.missing",
+            plugin=manifest.id,
+        )
+    return manifest.component
 
 
 def read_component(path: Path) -> bytes:

@@ -22,7 +22,7 @@ REMEDIES: Mapping[str, str] = {
     "policy.version": "Set `format-version = 1` in the policy.",
     "policy.unknown-key": "Correct the key in the policy; the message names the nearest one that exists.",
     "policy.value": "Change the value in the policy to the type and range that the message names.",
-    "component.missing": "Check the path; a plugin with a `source` is built with `cloche build DIRECTORY` first.",
+    "component.missing": "Check `path` in [component]; with `source` there, Cloche builds the component itself.",
     "component.too-large": "Strip the component (`wasm-tools strip`) or leave out what it does not need.",
     "component.not-wasm": "Name a component (.wasm) or a plugin directory.",
     "component.core-module": "Turn the core module into a component with `wasm-tools component new`.",

@@ -58,21 +58,26 @@ def build(
 
     Nothing is built again until something changes. The first Python plugin takes about half a minute.
     """
+    from cloche.artifact import component_ref, read_manifest
     from cloche.build.builder import build_plugin
-    from cloche.build.settings import read_settings
+    from cloche.build.settings import build_settings
     from cloche.config import Settings
     from cloche.errors import ContractError
 
     screen = Screen(as_json)
-    settings = read_settings(directory)
-    target = out or directory / (settings.path or f"{directory.resolve().name}.wasm")
+    manifest = read_manifest(directory)
+    component = component_ref(manifest)
+    settings = build_settings(directory, manifest.id, component)
+    target = out or directory / (component.path or f"{directory.resolve().name}.wasm")
     if out is None and not target.parent.resolve().is_relative_to(directory.resolve()):
-        message = f"component.path {settings.path} leads out of the plugin's directory; name the file with --out"
-        raise ContractError(message, code="component.build", plugin=settings.name)
-    with screen.progress(f"building {settings.name}") as step:
-        made = build_plugin(directory, out=target, cache=Settings.from_environment().build_cache, progress=step)
+        message = f"component.path {component.path} leads out of the plugin's directory; name the file with --out"
+        raise ContractError(message, code="component.build", plugin=manifest.id)
+    with screen.progress(f"building {manifest.id}") as step:
+        made = build_plugin(
+            directory, settings, out=target, cache=Settings.from_environment().build_cache, progress=step
+        )
     document = {
-        "plugin": settings.name,
+        "plugin": manifest.id,
         "path": str(made.path),
         "digest": made.digest,
         "bytes": made.size,

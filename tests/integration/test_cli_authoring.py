@@ -1,0 +1,50 @@
+"""`cloche new` and `cloche build`: what they refuse, and what they say."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from cloche.cli.main import run
+
+HEAD = 'format-version = 1\nid = "acme/x"\nname = "X"\nversion = "1.0.0"\n'
+SOURCE = '[component]\nsource = "app.wat"\n'
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home of its own for every test."""
+    monkeypatch.setenv("CLOCHE_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+def plugin(root: Path, manifest: str) -> Path:
+    """A plugin directory with a component's text as its source."""
+    root.mkdir()
+    (root / "plugin.toml").write_text(manifest)
+    (root / "app.wat").write_text("(component)")
+    return root
+
+
+@pytest.mark.parametrize(
+    ("manifest", "code", "word"),
+    [
+        (HEAD.replace("= 1\n", "= 7\n") + SOURCE, "manifest.version", "format-version"),
+        (HEAD.replace("acme/x", "NOT AN ID") + SOURCE, "manifest.value", "id"),
+        (HEAD + SOURCE + 'wrold = "w"\n', "manifest.unknown-key", "world"),
+        ('plugin_id = "acme/x"\nversion = "1.0.0"\nwasm = "app.wasm"\n', "component.build", "names no source"),
+        (HEAD + 'kind = "skill"\n', "component.missing", "has no component"),
+    ],
+)
+def test_build_takes_only_what_check_takes(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], manifest: str, code: str, word: str
+) -> None:
+    """Building reads the manifest with the one reader that loading has: nothing is built from a wrong one."""
+    root = plugin(tmp_path / "p", manifest)
+    status = run(["build", "--json", str(root)])
+    error = json.loads(capfd.readouterr().out)["error"]
+    assert (error["code"], status) == (code, error["exit_status"])
+    assert word in error["message"]
+    assert sorted(path.name for path in root.iterdir()) == ["app.wat", "plugin.toml"]
