@@ -48,3 +48,22 @@ def test_build_takes_only_what_check_takes(
     assert (error["code"], status) == (code, error["exit_status"])
     assert word in error["message"]
     assert sorted(path.name for path in root.iterdir()) == ["app.wat", "plugin.toml"]
+
+
+def test_builds_stay_below_the_cap(
+    tmp_path: Path, home: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After each build everything that is cached fits into CLOCHE_CACHE_SIZE, and what was built last is there."""
+    monkeypatch.setenv("CLOCHE_CACHE_SIZE", "64MiB")
+    root = plugin(tmp_path / "p", HEAD + SOURCE)
+    for number in range(4):
+        data = f"{number}" * (20 << 20)
+        (root / "app.wat").write_text(f'(component (core module (memory 400) (data (i32.const 0) "{data}")))')
+        assert run(["build", str(root)]) == 0
+        assert sum(path.stat().st_size for path in (home / "cache").rglob("*") if path.is_file()) <= 64 << 20
+    capfd.readouterr()
+    assert run(["cache", "list", "--json"]) == 0
+    entries = json.loads(capfd.readouterr().out)["entries"]
+    assert [(entry["kind"], entry["name"]) for entry in entries] == [("built", "acme/x")] * 3
+    assert run(["cache", "clear"]) == 0
+    assert [path for path in home.rglob("*") if path.is_file()] == []

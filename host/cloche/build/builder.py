@@ -86,7 +86,7 @@ def build_plugin(
     key = inputs.key()
     entry, cached = store.find(key), True
     if entry is None:
-        with store.lock(f"build-{key}"):
+        with store.lock(f"build-{key}", tell):
             entry = store.find(key)  # another process may have made it while this one waited
             if entry is None:
                 entry, cached = _build(inputs, key, store, tell), False

@@ -61,6 +61,7 @@ def build(
     from cloche.artifact import component_ref, read_manifest
     from cloche.build.builder import build_plugin
     from cloche.build.settings import build_settings
+    from cloche.caches import Caches
     from cloche.config import Settings
     from cloche.errors import ContractError
 
@@ -72,10 +73,11 @@ def build(
     if out is None and not target.parent.resolve().is_relative_to(directory.resolve()):
         message = f"component.path {component.path} leads out of the plugin's directory; name the file with --out"
         raise ContractError(message, code="component.build", plugin=manifest.id)
+    environment = Settings.from_environment()
     with screen.progress(f"building {manifest.id}") as step:
-        made = build_plugin(
-            directory, settings, out=target, cache=Settings.from_environment().build_cache, progress=step
-        )
+        made = build_plugin(directory, settings, out=target, cache=environment.build_cache, progress=step)
+        if not made.cached:
+            Caches(environment).gc()
     document = {
         "plugin": manifest.id,
         "path": str(made.path),

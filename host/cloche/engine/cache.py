@@ -24,9 +24,9 @@ from cloche.engine.cache_entry import (
     verified_copy,
     write_entry,
 )
-from cloche.engine.cache_lock import acquire, remove_if_free
 from cloche.engine.cache_secret import KEY_NAME, BadKeyError, make_key, read_key
 from cloche.errors import RegistryError
+from cloche.locks import acquire, release, remove_if_free
 from cloche.model import GIB
 
 DEFAULT_MAX_BYTES = 4 * GIB
@@ -118,8 +118,7 @@ class NativeCache:
                 self._tell(f"the native-code cache cannot be used: {_reason(error)}")
                 held = None
             if held is not None:
-                stack.callback(os.close, held)
-                stack.callback(remove, directory, f"{key.name}.lock")  # before the close that frees the lock
+                stack.callback(release, directory, f"{key.name}.lock", held)
             yield
 
     def entries(self) -> tuple[CacheEntry, ...]:

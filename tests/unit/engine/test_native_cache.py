@@ -17,7 +17,8 @@ from typing import Any
 
 import pytest
 
-from cloche.engine import cache_entry, cache_lock, sealed
+from cloche import locks
+from cloche.engine import cache_entry, sealed
 from cloche.engine.cache import NativeCache
 from cloche.engine.cache_entry import EntryKey
 from cloche.errors import RegistryError
@@ -411,7 +412,7 @@ def test_removing_forgets_one_entry(cache: NativeCache) -> None:
 
 def test_one_holder_at_a_time_and_waiters_are_told(cache: NativeCache, monkeypatch: pytest.MonkeyPatch) -> None:
     """A second thread waits for the first and is told so; afterwards no lock file is left."""
-    monkeypatch.setattr(cache_lock, "_POLL_SECONDS", 0.001)
+    monkeypatch.setattr(locks, "_POLL_SECONDS", 0.001)
     inside, told, order = threading.Event(), threading.Event(), []
 
     def first() -> None:
