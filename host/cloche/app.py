@@ -183,8 +183,9 @@ class Host:
     def inspect(self, source: Source, *, progress: ProgressSink | None = None) -> Candidate:
         """Everything that is decided about a plugin before its code runs: what `inspect` and `check` show.
 
-        As if it were trusted, so that the tier does not hide the rest. Blocks as `load` without compiling. Raises what
-        keeps it from being read at all; what does not fit stands in `report.findings`.
+        As if it were trusted, so that the tier does not hide the rest. A plugin with `source` is built first: for
+        Python and JavaScript that runs its module level, in the build's own sandbox. Blocks as `load` without
+        compiling. Raises what keeps it from being read at all; what does not fit stands in `report.findings`.
         """
         self._ensure_open()
         with self._within_the_cap():

@@ -27,7 +27,7 @@ REMEDIES: Mapping[str, str] = {
     "component.not-wasm": "Name a component (.wasm) or a plugin directory.",
     "component.core-module": "Turn the core module into a component with `wasm-tools component new`.",
     "component.malformed": "Build or download the component again; `wasm-tools validate` says where it breaks.",
-    "component.build": "Mend what the message names; the tool's own words follow it.",
+    "component.build": "Mend what the message names; the tool's own words are part of it.",
     "contract.mismatch": "Change the component or its manifest until `cloche check` reports no finding.",
     "contract.unsupported": "Build the component without async functions, streams, futures and error contexts.",
     "contract.wit": "Mend the WIT package that the message names; `wasm-tools component wit DIRECTORY` reads it alone.",

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 def register(app: typer.Typer) -> None:
     """Add the group `cache`."""
     group = typer.Typer(
-        help="List, shrink or empty the caches: native code, what building made and fetched, types.", rich_markup_mode="rich"
+        help="List, shrink or empty the caches: native code, what building made and fetched, types.",
+        rich_markup_mode="rich",
     )
     group.command("list", epilog="Example:  cloche cache list")(show_entries)
     group.command(epilog="Example:  cloche cache gc --max 1GiB")(gc)

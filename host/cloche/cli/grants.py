@@ -32,16 +32,18 @@ def explain(
 ) -> None:
     """Explain each request of a plugin: the answer, the reason, and the policy lines that would change it.
 
-    Nothing is loaded or run. Limits are listed with where each comes from. Decided as if the plugin were trusted.
+    Limits are listed with where each comes from. Decided as if the plugin were trusted. The plugin is built where it
+    comes as sources, as `cloche inspect` says, and is not loaded.
     """
     from cloche.cli.session import Request, open_host
     from cloche.grants.explain import to_json, to_lines
 
-    request = Request(plugin, tuple(allow or ()), policy)
-    with open_host(request) as host:
-        grants = host.inspect(plugin).grants
+    screen = Screen(as_json)
+    request = Request(plugin, allow=tuple(allow or ()), policy=policy)
+    with open_host(request) as host, screen.progress(f"explaining {plugin}") as step:
+        grants = host.inspect(plugin, progress=step).grants
         file = host.policy.file
     lines = to_lines(grants, policy_file=file)
-    Screen(as_json).answer(
+    screen.answer(
         to_json(grants, policy_file=file), lambda console: console.print(clean("\n".join(lines)), soft_wrap=True)
     )
