@@ -19,7 +19,9 @@ from cloche.engine.ffi import TESTED_VERSIONS, library
 from cloche.engine.interrupts import Interrupts
 from cloche.engine.profile import Profile
 from cloche.errors import ClocheError
+from cloche.files import read_regular
 from cloche.grants.policy_file import parse_policy
+from cloche.manifest.document import MAX_DOCUMENT_BYTES
 from cloche.model import GIB, MIB, Metering
 from cloche.remedies import REMEDIES
 from cloche.resources import wit_dir
@@ -141,7 +143,7 @@ def _policy(settings: Settings) -> Check:
     if file is None:
         return Check("policy", Status.OK, "none: nothing is allowed beyond the default grants")
     try:
-        data = file.read_bytes()
+        data = read_regular(file, MAX_DOCUMENT_BYTES + 1)
     except OSError as error:
         remedy = "Mend the path in CLOCHE_POLICY, or the file's permissions."
         return Check("policy", Status.FAIL, f"{file} cannot be read: {error.strerror or error}", remedy)
