@@ -135,3 +135,17 @@ def test_mistakes_are_explained(tmp_path: Path, language: Language, file: str, t
     assert (caught.value.code, words in str(caught.value)) == ("component.build", True)
     assert str(tmp_path) not in str(caught.value)
     assert list(cache.glob("components/*")) + list(cache.glob("work-*")) == []
+
+
+def test_javascript_without_a_network_fails_soon_and_clearly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """npm gives up instead of trying for minutes, leaves nothing half fetched, and keeps out of the user's home."""
+    monkeypatch.setenv("npm_config_registry", "http://127.0.0.1:1")  # where nobody listens
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    project = create_project("acme/shout", Language.JAVASCRIPT, parent=tmp_path)
+    told: list[str] = []
+    with pytest.raises(ContractError, match="The first JavaScript build needs the network") as caught:
+        build_directory(project, cache=tmp_path / "cache", progress=told.append)
+    assert caught.value.code == "component.build"
+    assert told == ["building acme/shout from app.js", "fetching componentize-js from npm, once"]
+    assert [path for path in (tmp_path / "cache").rglob("*") if path.is_file()] == []
+    assert not (tmp_path / "home").exists()
