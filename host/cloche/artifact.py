@@ -1,4 +1,4 @@
-"""A plugin's bytes: read once, hashed, and from then on used from that buffer (DESIGN decision 5, H33)."""
+"""A plugin's bytes: read once, hashed, and from then on used from that buffer."""
 
 from __future__ import annotations
 

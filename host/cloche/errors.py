@@ -7,7 +7,7 @@
     ├── TrustError        nobody vouches for the plugin in the way that the requested tier needs
     ├── RegistryError     a stored artifact is missing, damaged or in conflict
     ├── GrantError        something was asked for that the policy does not allow
-    ├── LimitError        a limit of DESIGN section 4 was reached; `usage` says by how much
+    ├── LimitError        a limit (docs/limits-and-usage.md) was reached; `usage` says by how much
     ├── GuestError        the guest answered with the error case of its `result`; `payload` holds the value
     ├── GuestTrap         the guest was stopped by a trap of its own; its instance is finished
     ├── CapabilityError   a capability's backend failed; the guest saw only `other`
@@ -46,7 +46,7 @@ class CodeInfo:
 
 
 # Exit statuses: 1 guest error, 2 usage, 3 manifest/contract, 4 host; 123 other limit, 124 deadline, 125 fuel,
-# 126 refused, 130 interrupted, 137 memory (DESIGN section 7).
+# 126 refused, 130 interrupted, 137 memory (docs/errors.md).
 CODES: dict[str, CodeInfo] = {
     "usage.argument": CodeInfo(Blame.CALLER, 2, "An argument has the wrong type, range or count."),
     "usage.value": CodeInfo(

@@ -80,3 +80,11 @@ def test_what_the_encoding_lacks_is_escaped(tools: Path) -> None:
     assert (done.returncode, done.stdout.isascii(), done.stderr) == (0, True, "")
     done = shell(tools, "", "call", "--json", "--trust", str(tools), "echo", "ö€", **ascii_only)
     assert json.loads(done.stdout)["value"] == "ö€"
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_both_streams_in_one_place_keep_their_order(tools: Path, unbuffered: str) -> None:
+    """The cost of a call stands below its answer, also in a file that gets both."""
+    words = ("call", "--trust", "--usage", str(tools), "echo", "x")
+    done = shell(tools, "2>&1", *words, PYTHONUNBUFFERED=unbuffered)
+    assert [line.split(":")[0] for line in done.stdout.splitlines()] == ["x", "cost"]

@@ -244,6 +244,7 @@ def _call_and_show(
 
         sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=sys.stdout.isatty(), allow_nan=False) + "\n")
     if show_usage and not screen.is_json:
+        sys.stdout.flush()  # both streams may lead to one place, where the order counts
         stderr_console().print(f"cost: {usage_line(outcome.usage)}")
 
 

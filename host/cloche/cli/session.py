@@ -114,6 +114,7 @@ class Transcript:
                     text = before + _PANIC.sub("", after.removeprefix("\n")) if found else text
                 target = sys.stdout if stream == "stdout" else sys.stderr
                 target.write(clean(text) if target.isatty() else text)
+                target.flush()  # both streams may lead to one place, where the order counts
         self._lines.clear()
 
 

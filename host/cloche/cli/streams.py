@@ -68,10 +68,12 @@ def _stream(found: object, descriptor: int) -> io.TextIOWrapper:
     old = found if isinstance(found, io.TextIOWrapper) else None
     if old is not None:
         old.flush()
+    is_unbuffered = old is not None and old.write_through
+    writer = _Writer(descriptor, "w", closefd=False)
     return io.TextIOWrapper(
-        io.BufferedWriter(_Writer(descriptor, "w", closefd=False)),
+        writer if is_unbuffered else io.BufferedWriter(writer),  # as the interpreter does
         encoding=old.encoding if old else "utf-8",
         errors="backslashreplace",
         line_buffering=descriptor == 2 or (old is not None and old.line_buffering),
-        write_through=old is not None and old.write_through,
+        write_through=is_unbuffered,
     )

@@ -1,6 +1,6 @@
 """Threads that are fit to run a guest, and the stack of the thread that asks.
 
-Source: HAZARDS H12: a guest on a stack smaller than the wasm stack plus 512 KiB kills the process. A guest runs on its
+Source: H12: a guest on a stack smaller than the wasm stack plus 512 KiB kills the process. A guest runs on its
 caller's thread when that stack is large enough, else on one of ours.
 """
 
