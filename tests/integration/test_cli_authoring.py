@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 import pytest
@@ -67,3 +68,12 @@ def test_builds_stay_below_the_cap(
     assert [(entry["kind"], entry["name"]) for entry in entries] == [("built", "acme/x")] * 3
     assert run(["cache", "clear"]) == 0
     assert [path for path in home.rglob("*") if path.is_file()] == []
+
+
+def test_the_next_command_can_be_pasted(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """A directory with a space, or longer than the screen is wide, stays one word."""
+    parent = tmp_path / ("a directory " * 15).strip()
+    assert run(["new", "acme/shout", "--in", str(parent)]) == 0
+    (line,) = [line for line in capfd.readouterr().out.splitlines() if line.startswith("next:")]
+    assert shlex.split(line.removeprefix("next:")) == ["cloche", "run", "--trust", str(parent / "shout"), "Ada"]
+    assert "pip install pytest" in (parent / "shout" / "README.md").read_text()
