@@ -1,4 +1,4 @@
-"""Writes the generated parts of docs/errors.md and docs/cli.md anew; `--check` only says whether they are up to date.
+"""Writes the generated parts of the pages anew; `--check` only says whether they are up to date.
 
 A generated part stands between `<!-- generated: NAME -->` and `<!-- end -->`; everything else on a page is written by
 hand and left alone.
@@ -7,6 +7,7 @@ hand and left alone.
 from __future__ import annotations
 
 import argparse
+import inspect
 import os
 import re
 import subprocess
@@ -14,6 +15,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import cloche
 from cloche.errors import CODES
 from cloche.remedies import REMEDIES
 
@@ -28,6 +30,20 @@ def error_table() -> str:
         f"| `{code}` | {info.blame.value} | {info.exit_status} | {info.summary} | {REMEDIES[code]} |"
         for code, info in CODES.items()
     ]
+    return "\n".join(rows) + "\n"
+
+
+def api_table() -> str:
+    """One row for each public name: what it is, by the first paragraph of its docstring, and where it stands."""
+    rows = ["| name | what it is | defined in |", "| --- | --- | --- |"]
+    for name in cloche.__all__:
+        found = getattr(cloche, name)
+        if isinstance(found, str):
+            rows.append(f"| `{name}` | The version of Cloche, a text. | `cloche.version` |")
+            continue
+        first = " ".join((inspect.getdoc(found) or "").split("\n\n")[0].split()).removesuffix(" Added in 0.1.")
+        assert first, f"{name} has no docstring"
+        rows.append(f"| `{name}` | {first} | `{found.__module__}` |")
     return "\n".join(rows) + "\n"
 
 
@@ -47,9 +63,13 @@ def command_help(words: str) -> str:
 
 
 def generated(name: str) -> str:
-    """The text of the generated part `name`: `errors`, or `help WORDS`."""
+    """The text of the generated part `name`: `errors`, `api`, or `help WORDS`."""
     kind, _, words = name.partition(" ")
-    makers: dict[str, Callable[[], str]] = {"errors": error_table, "help": lambda: command_help(words)}
+    makers: dict[str, Callable[[], str]] = {
+        "errors": error_table,
+        "api": api_table,
+        "help": lambda: command_help(words),
+    }
     return makers[kind]()
 
 

@@ -8,11 +8,14 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from cloche.artifact import Artifact, digest_of, read_artifact, read_component
+from cloche.artifact import Artifact, component_ref, digest_of, read_artifact, read_component
 from cloche.binary.plan import memory_plan
 from cloche.build.builder import build_plugin
+from cloche.build.settings import build_settings
+from cloche.caches import Caches
 from cloche.capabilities.api import Capability
 from cloche.catalog import Catalog, build_catalog, installed_capabilities, interface_named
 from cloche.config import Settings as HostSettings
@@ -25,7 +28,7 @@ from cloche.engine.interrupts import Interrupts
 from cloche.engine.linker import CodeFiles, Linker
 from cloche.engine.profile import Profile, stack_step
 from cloche.engine.wasi import Mount
-from cloche.errors import ClocheError, ContractError, UsageError
+from cloche.errors import ClocheError, ContractError, RegistryError, UsageError
 from cloche.grants.policy import MountMode, Policy
 from cloche.grants.trust import TierDecision, TrustForm, decide_tier, weigh_tier
 from cloche.lifecycle.performer import Life
@@ -94,6 +97,8 @@ class Host:
         self._engines: dict[Profile, tuple[Engine, CodeStore]] = {}
         self._plugins: dict[str, Plugin] = {}
         self._compiled_whole: set[str] = set()
+        self._caches = Caches(replace(self.settings, home=self.home))
+        self._caches_grew = False
         self._closed = False
 
     # -- plugins -----------------------------------------------------------------------------------------------------
@@ -108,8 +113,9 @@ class Host:
             not fit), EngineError; UsageError (`usage.argument`) when another plugin of this id is loaded.
         """
         self._ensure_open()
-        artifact = read_artifact(Path(source), self._builder(progress))
-        return self._load(artifact, trust, progress)
+        with self._within_the_cap():
+            artifact = read_artifact(Path(source), self._builder(progress))
+            return self._load(artifact, trust, progress)
 
     def load_bytes(
         self,
@@ -125,7 +131,8 @@ class Host:
         component = bytes(component)
         digest = digest_of(component)
         manifest = bare_manifest(digest)
-        return self._load(Artifact(manifest, component, digest, Path(f"/{manifest.id}")), trust, progress)
+        with self._within_the_cap():
+            return self._load(Artifact(manifest, component, digest, Path(f"/{manifest.id}")), trust, progress)
 
     def add_builtin(self, plugin_id: str, points: dict[str, object], *, version: str = "0.0.0") -> Plugin:
         """Add Python objects as a builtin plugin: extension point id → object with its functions as methods.
@@ -181,11 +188,14 @@ class Host:
     def inspect(self, source: Source, *, progress: ProgressSink | None = None) -> Candidate:
         """Everything that is decided about a plugin before its code runs: what `inspect` and `check` show.
 
-        The tier is that of a load without `trust`; a tier that is refused does not hide the rest. Blocks as `load`
-        without compiling. Raises what keeps it from being read at all; what does not fit stands in `report.findings`.
+        The tier is that of a load without `trust`; a tier that is refused does not hide the rest. A plugin with
+        `source` is built first: for Python and JavaScript that runs its module level, in the build's own sandbox.
+        Blocks as `load` without compiling. Raises what keeps it from being read at all; what does not fit stands in
+        `report.findings`.
         """
         self._ensure_open()
-        artifact = read_artifact(Path(source), self._builder(progress))
+        with self._within_the_cap():
+            artifact = read_artifact(Path(source), self._builder(progress))
         tier = weigh_tier(self.policy, artifact.digest, plugin=artifact.manifest.id)
         return examine(artifact, self.policy, tier, self.catalog, self._types, _lacks_gpu)
 
@@ -409,9 +419,10 @@ class Host:
 
     def _builder(self, progress: ProgressSink | None) -> Callable[[Path, Manifest], bytes]:
         def build(directory: Path, manifest: Manifest) -> bytes:
-            del manifest
+            settings = build_settings(directory, manifest.id, component_ref(manifest))
             tell = None if progress is None else lambda text: progress(Progress("build", None, text))
-            built = build_plugin(directory, cache=self.home / "cache" / "build", progress=tell)
+            built = build_plugin(directory, settings, cache=self.home / "cache" / "build", progress=tell)
+            self._caches_grew |= not built.cached
             component = read_component(built.path)
             if digest_of(component) != built.digest:  # what was checked is not what was read
                 raise ContractError(
@@ -420,6 +431,19 @@ class Host:
             return component
 
         return build
+
+    @contextlib.contextmanager
+    def _within_the_cap(self) -> Iterator[None]:
+        """When the block built or compiled something, bring all caches together back under their cap."""
+        try:
+            yield
+        finally:
+            if self._caches_grew:
+                self._caches_grew = False
+                try:
+                    self._caches.gc()
+                except RegistryError as error:
+                    self._emit(EventKind.WARNING, {"text": error.message})
 
     def _forget(self, plugin: Plugin) -> None:
         """A plugin is closed: its id is free again."""
@@ -449,6 +473,7 @@ class Host:
             self._emit(EventKind.WARNING, {"text": str(finding)}, plugin)
 
     def _code_event(self, kind: EventKind, data: Mapping[str, object]) -> None:
+        self._caches_grew |= kind is EventKind.COMPILE
         if kind is EventKind.COMPILE and data.get("background") and data.get("kept"):
             self._compiled_whole.add(str(data["digest"]))
         self._emit(kind, data)

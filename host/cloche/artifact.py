@@ -1,4 +1,4 @@
-"""A plugin's bytes: read once, hashed, and from then on used from that buffer (DESIGN decision 5, H33)."""
+"""A plugin's bytes: read once, hashed, and from then on used from that buffer."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cloche.beneath import open_inside
 from cloche.errors import ContractError, ManifestError, UsageError
 from cloche.manifest.bare import bare_manifest
 from cloche.manifest.parse import MANIFEST_FILE, parse_manifest
-from cloche.manifest.value import Manifest
+from cloche.manifest.value import ComponentRef, Manifest
 from cloche.model import KIB, MIB, Digest
 from cloche.text import one_line
 
@@ -67,18 +67,13 @@ def read_artifact(source: Path, build: Build) -> Artifact:
         digest = digest_of(component)
         return Artifact(bare_manifest(digest, origin.name), component, digest, origin)
     manifest = read_manifest(origin)
-    if manifest.component is None:
-        raise ContractError(
-            f"{manifest.id} is a {manifest.kind.value} and has no component to run",
-            code="component.missing",
-            plugin=manifest.id,
-        )
-    if manifest.component.source is not None:
+    where = component_ref(manifest)
+    if where.source is not None:
         component = build(origin, manifest)
     else:
-        assert manifest.component.path is not None
+        assert where.path is not None
         try:
-            component = _read_below(origin, manifest.component.path, MAX_COMPONENT_BYTES)
+            component = _read_below(origin, where.path, MAX_COMPONENT_BYTES)
         except ContractError as error:
             error.plugin = manifest.id
             raise
@@ -97,6 +92,17 @@ def read_manifest(directory: Path) -> Manifest:
             code="manifest.missing",
         ) from error
     return parse_manifest(data, str(directory / MANIFEST_FILE))
+
+
+def component_ref(manifest: Manifest) -> ComponentRef:
+    """Where the manifest's component is. Raises: ContractError (`component.missing`) when the plugin has none."""
+    if manifest.component is None:
+        raise ContractError(
+            f"{manifest.id} is a {manifest.kind.value} and has no component",
+            code="component.missing",
+            plugin=manifest.id,
+        )
+    return manifest.component
 
 
 def read_component(path: Path) -> bytes:

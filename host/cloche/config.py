@@ -4,7 +4,7 @@
 | --- | --- | --- |
 | `CLOCHE_HOME` | directory of everything that Cloche stores | the platform's user data directory, `cloche` inside it |
 | `CLOCHE_POLICY` | the operator's policy file | `policy.toml` in the home, where it exists |
-| `CLOCHE_CACHE_SIZE` | cap on the native-code cache, such as `4GiB` | `4GiB` |
+| `CLOCHE_CACHE_SIZE` | cap on all caches together, such as `4GiB` | `4GiB` |
 | `CLOCHE_BACKGROUND_COMPILE` | `on`: optimise large components in the background after their first start | `on` |
 | `CLOCHE_LOG_LEVEL` | `debug`, `info`, `warning` or `error` | `warning` |
 | `CLOCHE_LOG_FORMAT` | `text` or `json` | `text` |

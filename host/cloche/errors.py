@@ -7,7 +7,7 @@
     ├── TrustError        nobody vouches for the plugin in the way that the requested tier needs
     ├── RegistryError     a stored artifact is missing, damaged or in conflict
     ├── GrantError        something was asked for that the policy does not allow
-    ├── LimitError        a limit of DESIGN section 4 was reached; `usage` says by how much
+    ├── LimitError        a limit (docs/limits-and-usage.md) was reached; `usage` says by how much
     ├── GuestError        the guest answered with the error case of its `result`; `payload` holds the value
     ├── GuestTrap         the guest was stopped by a trap of its own; its instance is finished
     ├── CapabilityError   a capability's backend failed; the guest saw only `other`
@@ -46,7 +46,7 @@ class CodeInfo:
 
 
 # Exit statuses: 1 guest error, 2 usage, 3 manifest/contract, 4 host; 123 other limit, 124 deadline, 125 fuel,
-# 126 refused, 130 interrupted, 137 memory (DESIGN section 7).
+# 126 refused, 130 interrupted, 137 memory (docs/errors.md).
 CODES: dict[str, CodeInfo] = {
     "usage.argument": CodeInfo(Blame.CALLER, 2, "An argument has the wrong type, range or count."),
     "usage.value": CodeInfo(
@@ -56,6 +56,7 @@ CODES: dict[str, CodeInfo] = {
     "usage.closed": CodeInfo(Blame.CALLER, 2, "The host, plugin or handle is already closed."),
     "usage.interrupted": CodeInfo(Blame.CALLER, 130, "The call was cancelled or interrupted by its caller."),
     "usage.re-entry": CodeInfo(Blame.CALLER, 2, "An instance was entered again while it serves a call."),
+    "usage.output": CodeInfo(Blame.CALLER, 4, "Standard output or standard error cannot be written."),
     "manifest.missing": CodeInfo(Blame.AUTHOR, 3, "The plugin directory has no plugin.toml."),
     "manifest.syntax": CodeInfo(Blame.AUTHOR, 3, "The manifest is not valid TOML or not UTF-8."),
     "manifest.too-large": CodeInfo(Blame.AUTHOR, 3, "The manifest is larger than its bound."),
@@ -106,7 +107,6 @@ CODES: dict[str, CodeInfo] = {
     "limit.host-calls": CodeInfo(Blame.GUEST, 123, "The guest called the host too often, or with too many bytes."),
     "limit.handles": CodeInfo(Blame.GUEST, 123, "The guest holds too many live resources."),
     "limit.data": CodeInfo(Blame.GUEST, 123, "The plugin's storage quota is full."),
-    "limit.network": CodeInfo(Blame.GUEST, 123, "The call's network quota is used up."),
     "limit.queue": CodeInfo(Blame.HOST, 123, "Too many calls wait for this plugin."),
     "limit.restarts": CodeInfo(Blame.GUEST, 123, "The plugin failed too often and is quarantined."),
     "limit.range": CodeInfo(Blame.CALLER, 2, "A limit is not an integer in its range."),
@@ -124,7 +124,7 @@ CODES: dict[str, CodeInfo] = {
     ),
     "engine.unsupported": CodeInfo(Blame.HOST, 4, "The installed engine cannot be used; `cloche doctor` says why."),
     "engine.internal": CodeInfo(Blame.HOST, 4, "The engine failed in a way that no guest should be able to cause."),
-    "registry.io": CodeInfo(Blame.HOST, 4, "Reading or writing the home directory failed (disk full, permissions)."),
+    "registry.io": CodeInfo(Blame.HOST, 4, "Reading or writing a file failed (disk full, permissions)."),
 }
 
 

@@ -143,7 +143,7 @@ class Bound:
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 
-# DESIGN section 4. A limit is checked against its bound before it reaches the engine (H4).
+# The table is docs/limits-and-usage.md. A limit is checked against its bound before it reaches the engine (H4).
 BOUNDS: dict[str, Bound] = {
     "fuel": Bound(1, (1 << 63) - 1, 10_000_000_000, "fuel units, guest and host together, per call"),
     "deadline_ms": Bound(1, 24 * 3600 * 1000, 30_000, "milliseconds of wall time per call"),

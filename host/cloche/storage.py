@@ -1,6 +1,6 @@
 """Where a plugin's own data lives: a directory that belongs to (tenant, origin, id), so that no plugin sees another's.
 
-Source: DESIGN decision 9, HAZARDS H38. The directory's name is a hash: neither an id nor a path becomes a file name.
+Source: H38. The directory's name is a hash: neither an id nor a path becomes a file name.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Python types of WIT values: generated classes, numpy dtypes, and the general form `Case` of a variant's case.
 
 The Python type is a function of the WIT type alone, never of a value's size, of the tier or of how bytes cross.
-`Ok`, `Err` and `Some` stand in `cloche.model`. The full table is docs/values.md. Source: DESIGN section 5.
+`Ok`, `Err` and `Some` stand in `cloche.model`. The full table is docs/values.md.
 """
 
 from __future__ import annotations

@@ -15,7 +15,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import cloche
+from cloche.artifact import component_ref, read_manifest
 from cloche.build.builder import build_plugin
+from cloche.build.settings import build_settings
 from cloche.config import Settings
 from cloche.resources import guests_dir
 
@@ -30,7 +32,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="cloche-bench-") as directory:
         home = Path(directory)
         cache = options.builds or home / "builds"
-        paths = [build_plugin(guests_dir() / name, cache=cache).path for name in GUESTS]
+        paths = [build(guests_dir() / name, cache) for name in GUESTS]
         settings = replace(Settings.from_environment(), home=home, background_compile=False)
         with cloche.Host(settings=settings) as host:
             seen = 0
@@ -46,6 +48,12 @@ def main() -> int:
                     what = f"{event.data['kind']} {event.data['digest'][:12]}"
                     print(f"          {event.data['wall_ms'] / 1000:6.2f} s  {event.data['wasm_bytes']:>10,} B  {what}")
         return 0
+
+
+def build(directory: Path, cache: Path) -> Path:
+    """The component of the plugin in `directory`, from `cache` where it is there."""
+    manifest = read_manifest(directory)
+    return build_plugin(directory, build_settings(directory, manifest.id, component_ref(manifest)), cache=cache).path
 
 
 if __name__ == "__main__":

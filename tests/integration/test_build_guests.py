@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,12 +11,11 @@ from typing import Any
 
 import pytest
 
-from cloche.build.builder import build_plugin
 from cloche.build.scaffold import create_project
 from cloche.build.settings import Language
 from cloche.build.tool import wasm_tools
 from cloche.errors import ContractError
-from support.guests import GUESTS, build_cache, built, guest_dir
+from support.guests import GUESTS, ROOT, build_cache, build_directory, built, guest_dir
 
 WAT_GUESTS = ("fixtures-wat/greeter", "fixtures-wat/stranger")
 SLOW = pytest.mark.slow
@@ -75,10 +75,10 @@ def test_a_guest_builds_and_exports_what_it_says(name: str) -> None:
 
 def test_the_second_build_is_the_first_one(tmp_path: Path) -> None:
     """A cached component has the same bytes and says so; `out` gets a copy."""
-    first = build_plugin(guest_dir("hello-c"), cache=tmp_path / "cache")
+    first = build_directory(guest_dir("hello-c"), cache=tmp_path / "cache")
     told: list[str] = []
     out = tmp_path / "deep" / "hello.wasm"
-    again = build_plugin(guest_dir("hello-c"), out=out, cache=tmp_path / "cache", progress=told.append)
+    again = build_directory(guest_dir("hello-c"), out=out, cache=tmp_path / "cache", progress=told.append)
     assert (first.cached, again.cached, told) == (False, True, [])
     assert (again.digest, again.size) == (first.digest, out.stat().st_size)
     assert out.read_bytes() == first.path.read_bytes()
@@ -86,20 +86,21 @@ def test_the_second_build_is_the_first_one(tmp_path: Path) -> None:
 
 def test_damage_in_the_cache_is_mended(tmp_path: Path) -> None:
     """A changed component is built again instead of being handed out, and building is deterministic."""
-    first = build_plugin(guest_dir("hello-c"), cache=tmp_path)
+    first = build_directory(guest_dir("hello-c"), cache=tmp_path)
     first.path.write_bytes(first.path.read_bytes()[:-1] + b"\xff")
-    again = build_plugin(guest_dir("hello-c"), cache=tmp_path)
+    again = build_directory(guest_dir("hello-c"), cache=tmp_path)
     assert (again.cached, again.digest) == (False, first.digest)
 
 
 def test_many_processes_build_once(tmp_path: Path) -> None:
     """Four processes ask for one component at once; one builds it."""
     code = (
-        "import sys; from pathlib import Path; from cloche.build.builder import build_plugin;"
-        "print(build_plugin(Path(sys.argv[1]), cache=Path(sys.argv[2])).cached)"
+        "import sys; from pathlib import Path; from support.guests import build_directory;"
+        "print(build_directory(Path(sys.argv[1]), cache=Path(sys.argv[2])).cached)"
     )
     command = [sys.executable, "-c", code, str(guest_dir("hello-c")), str(tmp_path)]
-    running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(4)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "tests")}
+    running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) for _ in range(4)]
     answers = sorted(process.communicate()[0].strip() for process in running)
     assert answers == ["False", "True", "True", "True"]
     assert list(tmp_path.glob("work-*")) == []
@@ -109,7 +110,7 @@ def test_many_processes_build_once(tmp_path: Path) -> None:
 def test_a_new_project_builds(tmp_path: Path, language: Language) -> None:
     """What `cloche new` writes becomes a greeter as it is."""
     project = create_project("acme/fresh", language, parent=tmp_path)
-    made = build_plugin(project, cache=build_cache())
+    made = build_directory(project, cache=build_cache())
     assert interfaces(made.path, "exports") == {GREETER}
 
 
@@ -130,7 +131,21 @@ def test_mistakes_are_explained(tmp_path: Path, language: Language, file: str, t
     (project / file).write_text(text)
     cache = tmp_path / "cache"
     with pytest.raises(ContractError) as caught:
-        build_plugin(project, cache=cache)
+        build_directory(project, cache=cache)
     assert (caught.value.code, words in str(caught.value)) == ("component.build", True)
     assert str(tmp_path) not in str(caught.value)
     assert list(cache.glob("components/*")) + list(cache.glob("work-*")) == []
+
+
+def test_javascript_without_a_network_fails_soon_and_clearly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """npm gives up instead of trying for minutes, leaves nothing half fetched, and keeps out of the user's home."""
+    monkeypatch.setenv("npm_config_registry", "http://127.0.0.1:1")  # where nobody listens
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    project = create_project("acme/shout", Language.JAVASCRIPT, parent=tmp_path)
+    told: list[str] = []
+    with pytest.raises(ContractError, match="The first JavaScript build needs the network") as caught:
+        build_directory(project, cache=tmp_path / "cache", progress=told.append)
+    assert caught.value.code == "component.build"
+    assert told == ["building acme/shout from app.js", "fetching componentize-js from npm, once"]
+    assert [path for path in (tmp_path / "cache").rglob("*") if path.is_file()] == []
+    assert not (tmp_path / "home").exists()

@@ -143,7 +143,6 @@ FAILURES: list[tuple[list[str], str]] = [
     (["inspect", "{truncated}"], "component.malformed"),
     (["check", "/tmp/no-such-plugin"], "usage.not-found"),
     (["run", "--trust", "{tools}"], "usage.not-found"),
-    (["run", "--trust", "{bad-command}"], "guest.error"),
     (["cache", "gc", "--max", "lots"], "usage.argument"),
     (["build", "/no/such/directory"], "manifest.missing"),
     (["new", "No Such Name"], "usage.argument"),

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from cloche.build.scaffold import create_project
+from cloche.build.settings import Language
 from support.binary_wat import parse
 from support.cli_plugins import TOOLS
 
@@ -134,6 +136,13 @@ def test_progress_is_for_terminals_only(tmp_path: Path, tools: Path) -> None:
     words = ("call", "--trust", str(tools), "echo", "x")
     assert b"loading" in on_terminal(tmp_path / "home", *words)
     assert start(tmp_path / "other", *words).communicate(timeout=PATIENCE_S) == (b"x\n", b"")
+
+
+@pytest.mark.parametrize("verb", [["inspect"], ["check"], ["grants", "explain"], ["build"], ["run", "--trust"]])
+def test_a_build_is_shown_by_every_verb_that_builds(tmp_path: Path, verb: list[str]) -> None:
+    """Building may take long, so whoever waits sees that it is going on."""
+    root = create_project("acme/shout", Language.C, parent=tmp_path)
+    assert b"building acme/shout from app.c" in on_terminal(tmp_path / "home", *verb, str(root))
 
 
 def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:

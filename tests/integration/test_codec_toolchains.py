@@ -13,14 +13,13 @@ from typing import Any
 import pytest
 
 import cloche
-from cloche.build.builder import build_plugin
 from cloche.model import Err, Ok
 from cloche.wit.names import snake
 from cloche.wit.types import ResultType
 from support.cells import CELLS, HANDLE_ROWS, HandleRow
 from support.conformance import INTERFACE, ROWS, Row, agree
 from support.echo_guests import write_plugin, write_unsupported
-from support.guests import build_cache, guest_home
+from support.guests import build_cache, build_directory, guest_home
 from support.toolchains import (
     EXPECTED_DIFFERENCES,
     LANGUAGES,
@@ -210,7 +209,7 @@ def test_refused_types_fail_the_build(language: Language, name: str, tmp_path: P
     """A type that a toolchain does not have fails the build as component.build with the tool's words."""
     directory = write_plugin(language, tmp_path, [row for row in ROWS if row.name == name])
     with pytest.raises(cloche.ContractError) as caught:
-        build_plugin(directory, cache=build_cache())
+        build_directory(directory, cache=build_cache())
     assert caught.value.code == "component.build"
     assert REFUSED_AT_BUILD[language, name].words in caught.value.message
 

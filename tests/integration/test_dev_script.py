@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -108,6 +110,47 @@ def test_a_missing_python_is_named(checkout: Path, tmp_path: Path) -> None:
     done = dev(checkout, "test", PATH=str(tools), PYTHON="")
     assert done.returncode == 1
     assert "Python 3.11, 3.12 or 3.13 is needed" in done.stderr
+
+
+def test_a_python_that_is_no_python_is_refused(checkout: Path) -> None:
+    """Whoever names an interpreter gets that one or an error, also when everything is ready."""
+    for _ in range(2):
+        done = dev(checkout, "setup", PYTHON="/nonexistent/python3.13")
+        assert (done.returncode, done.stdout) == (1, "")
+        assert "PYTHON=/nonexistent/python3.13 is not Python 3.11, 3.12 or 3.13" in done.stderr
+        assert dev(checkout, "setup").returncode == 0
+
+
+def test_a_link_to_the_script_leads_to_the_checkout(checkout: Path, tmp_path: Path) -> None:
+    """The environment is made beside the script itself, not beside the link."""
+    link = tmp_path / "bin" / "cloche-dev"
+    link.parent.mkdir()
+    link.symlink_to(checkout / "dev")
+    environment = {"PATH": os.environ["PATH"], "PYTHON": str(tmp_path / "python")}
+    subprocess.run([link, "setup"], env=environment, cwd="/", check=True, capture_output=True, timeout=60)
+    assert [path.name for path in link.parent.iterdir()] == ["cloche-dev"]
+    assert (checkout / ".venv" / ".installed").exists()
+
+
+def test_who_waits_says_so(checkout: Path, tmp_path: Path) -> None:
+    """A second ./dev waits for the first one, and does not look as if it hung."""
+    python = tmp_path / "python"
+    python.write_text(
+        FAKE_PYTHON.replace("*version_info*|*fcntl*)", f'*fcntl*) exec {sys.executable} "$@" ;;\n*version_info*)')
+    )
+    held = os.open(checkout, os.O_RDONLY)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        environment = {"PATH": os.environ["PATH"], "PYTHON": str(python)}
+        with subprocess.Popen(
+            [checkout / "dev", "setup"], env=environment, stderr=subprocess.PIPE, text=True
+        ) as second:
+            assert second.stderr is not None
+            assert second.stderr.readline() == "dev: another ./dev is at work here; waiting for it\n"
+            fcntl.flock(held, fcntl.LOCK_UN)
+            assert "ready" in second.stderr.read()
+    finally:
+        os.close(held)
 
 
 def test_no_address_is_pinned() -> None:

@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tarfile
 import venv
 import zipfile
 from pathlib import Path
@@ -43,6 +44,17 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", out, ROOT)
     (made,) = out.glob("*.whl")
     return made
+
+
+def test_the_source_distribution_holds_what_is_tracked(tmp_path: Path) -> None:
+    """Nothing that tools, tests and editors left in the working tree goes out, and nothing is missing."""
+    (ROOT / ".hypothesis").mkdir(exist_ok=True)
+    run(sys.executable, "-m", "build", "--sdist", "--no-isolation", "--outdir", tmp_path, ROOT)
+    (made,) = tmp_path.glob("*.tar.gz")
+    with tarfile.open(made) as archive:
+        found = {name.partition("/")[2].split("/")[0] for name in archive.getnames()}
+    assert {name for name in found if name.startswith(".")} <= {".gitignore"}
+    assert {"dev", "justfile", "constraints.txt", "guests", "host", "native-accel", "tests", "wit"} <= found
 
 
 @pytest.fixture(scope="module")

@@ -13,9 +13,12 @@ something in it takes a tenant of its own.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
+from cloche.artifact import component_ref, read_manifest
 from cloche.build.builder import BuiltComponent, build_plugin
+from cloche.build.settings import BuildSettings, build_settings
 
 ROOT = Path(__file__).resolve().parents[2]
 PYTHON_GUESTS = ("hello", "markdown", "noop")
@@ -37,9 +40,22 @@ def guest_dir(name: str) -> Path:
     return ROOT / "guests" / name
 
 
+def settings_of(directory: Path) -> BuildSettings:
+    """How the plugin in `directory` is built, by its manifest."""
+    manifest = read_manifest(directory)
+    return build_settings(directory, manifest.id, component_ref(manifest))
+
+
+def build_directory(
+    directory: Path, *, cache: Path, out: Path | None = None, progress: Callable[[str], None] | None = None
+) -> BuiltComponent:
+    """Build the plugin in `directory` as its manifest says."""
+    return build_plugin(directory, settings_of(directory), out=out, cache=cache, progress=progress)
+
+
 def build(name: str) -> BuiltComponent:
     """Build the guest `name`, or take it from the cache. Other processes wait for the one that builds."""
-    return build_plugin(guest_dir(name), cache=build_cache())
+    return build_directory(guest_dir(name), cache=build_cache())
 
 
 def built(name: str) -> Path:

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cloche.build.builder import build_plugin
-from support.guests import build_cache
+from support.guests import build_cache, build_directory
 
 PLUGIN = "acme/tried"
 
@@ -120,7 +119,7 @@ def write_sdk_guest(place: Path) -> Path:
         path = place / "plugin" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-    component = build_plugin(place / "plugin", cache=build_cache()).path
+    component = build_directory(place / "plugin", cache=build_cache()).path
     (place / "plugin" / "plugin.toml").write_text(MANIFEST.replace('source = "app.py"', f'path = "{component.name}"'))
     (place / "plugin" / component.name).write_bytes(component.read_bytes())
     return place / "plugin"

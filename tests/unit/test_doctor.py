@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -91,6 +92,14 @@ def test_a_home_that_cannot_be_used_fails(tmp_path: Path) -> None:
 def test_a_policy_that_is_gone_fails(tmp_path: Path) -> None:
     """A named policy is never silently no policy."""
     assert check("policy", Settings(tmp_path, policy=tmp_path / "gone.toml")).status == "fail"
+
+
+@pytest.mark.parametrize("device", [False, True])
+def test_a_policy_that_is_no_file_fails_at_once(tmp_path: Path, device: bool) -> None:
+    """Reading a pipe in which nobody writes, or a device without end, would never be over."""
+    os.mkfifo(tmp_path / "pipe")
+    found = check("policy", Settings(tmp_path, policy=Path("/dev/zero") if device else tmp_path / "pipe"))
+    assert (found.status, "not a regular file" in found.detail) == ("fail", True)
 
 
 def test_a_good_policy_is_counted(tmp_path: Path) -> None:

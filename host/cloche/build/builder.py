@@ -12,7 +12,7 @@ from typing import Final
 from cloche.build import javascript, native, python, witfiles
 from cloche.build.cache import BuildCache, CacheEntry, write_whole
 from cloche.build.job import Job
-from cloche.build.settings import BuildSettings, Language, read_settings
+from cloche.build.settings import BuildSettings, Language
 from cloche.build.sources import collect, place
 from cloche.build.vendor import vendor
 from cloche.resources import sdk_dir, wit_dir
@@ -63,7 +63,12 @@ class Inputs:
 
 
 def build_plugin(
-    directory: Path, *, out: Path | None = None, cache: Path, progress: Callable[[str], None] | None = None
+    directory: Path,
+    settings: BuildSettings,
+    *,
+    out: Path | None = None,
+    cache: Path,
+    progress: Callable[[str], None] | None = None,
 ) -> BuiltComponent:
     """Build the component of the plugin in `directory`; blocks from milliseconds (cached) to a minute.
 
@@ -72,16 +77,16 @@ def build_plugin(
     line of text whenever something starts that takes more than a second. Safe to call from many processes at once:
     each component is built by one of them. Added in 0.1.
 
-    Raises: ManifestError for a manifest that cannot be read; ContractError (`component.build`) with the tool's words
-        and advice; RegistryError (`registry.io`) when the disk refuses.
+    Raises: ContractError (`component.build`) with the tool's words and advice; RegistryError (`registry.io`) when the
+        disk refuses.
     """
     tell = progress or _nothing
     store = BuildCache(cache)
-    inputs = read_inputs(directory, store, tell)
+    inputs = read_inputs(directory, settings, store, tell)
     key = inputs.key()
     entry, cached = store.find(key), True
     if entry is None:
-        with store.lock(f"build-{key}"):
+        with store.lock(f"build-{key}", tell):
             entry = store.find(key)  # another process may have made it while this one waited
             if entry is None:
                 entry, cached = _build(inputs, key, store, tell), False
@@ -89,14 +94,11 @@ def build_plugin(
     if out is not None:
         path = out
         write_whole(out, entry.path.read_bytes())
-    return BuiltComponent(
-        path, entry.digest, inputs.settings.language, entry.size, cached, entry.wall_ms, entry.notes, key
-    )
+    return BuiltComponent(path, entry.digest, settings.language, entry.size, cached, entry.wall_ms, entry.notes, key)
 
 
-def read_inputs(directory: Path, store: BuildCache, progress: Callable[[str], None]) -> Inputs:
+def read_inputs(directory: Path, settings: BuildSettings, store: BuildCache, progress: Callable[[str], None]) -> Inputs:
     """Read everything that the component of `directory` is made from; fetches packages when they are not here."""
-    settings = read_settings(directory)
     groups: dict[str, Mapping[PurePosixPath, bytes]] = {"app": collect(directory, settings.name)}
     notes: tuple[str, ...] = ()
     wit = directory / settings.wit

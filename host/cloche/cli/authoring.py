@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -39,13 +40,16 @@ def new(
 
     def show(console: Console) -> None:
         console.print(facts([("plugin", directory), *(("", file) for file in files)]))
-        console.print(f"\nnext:  cloche run --trust {directory} Ada")
+        console.print(f"\nnext:  cloche run --trust {shlex.quote(str(directory))} Ada", soft_wrap=True)
 
     Screen(as_json).answer({"path": str(directory), "files": files}, show)
 
 
 def build(
-    directory: Annotated[Path, typer.Argument(metavar="DIRECTORY", help="A plugin directory with sources.")],
+    directory: Annotated[
+        str,
+        typer.Argument(metavar="DIRECTORY", callback=options.not_empty, help="A plugin directory with sources."),
+    ],
     out: Annotated[
         Path | None,
         typer.Option(
@@ -58,21 +62,28 @@ def build(
 
     Nothing is built again until something changes. The first Python plugin takes about half a minute.
     """
+    from cloche.artifact import component_ref, read_manifest
     from cloche.build.builder import build_plugin
-    from cloche.build.settings import read_settings
+    from cloche.build.settings import build_settings
+    from cloche.caches import Caches
     from cloche.config import Settings
     from cloche.errors import ContractError
 
-    screen = Screen(as_json)
-    settings = read_settings(directory)
-    target = out or directory / (settings.path or f"{directory.resolve().name}.wasm")
-    if out is None and not target.parent.resolve().is_relative_to(directory.resolve()):
-        message = f"component.path {settings.path} leads out of the plugin's directory; name the file with --out"
-        raise ContractError(message, code="component.build", plugin=settings.name)
-    with screen.progress(f"building {settings.name}") as step:
-        made = build_plugin(directory, out=target, cache=Settings.from_environment().build_cache, progress=step)
+    screen, root = Screen(as_json), Path(directory)
+    manifest = read_manifest(root)
+    component = component_ref(manifest)
+    settings = build_settings(root, manifest.id, component)
+    target = out or root / (component.path or f"{root.resolve().name}.wasm")
+    if out is None and not target.parent.resolve().is_relative_to(root.resolve()):
+        message = f"component.path {component.path} leads out of the plugin's directory; name the file with --out"
+        raise ContractError(message, code="component.build", plugin=manifest.id)
+    environment = Settings.from_environment()
+    with screen.progress(f"building {manifest.id}") as step:
+        made = build_plugin(root, settings, out=target, cache=environment.build_cache, progress=step)
+        if not made.cached:
+            Caches(environment).gc()
     document = {
-        "plugin": settings.name,
+        "plugin": manifest.id,
         "path": str(made.path),
         "digest": made.digest,
         "bytes": made.size,

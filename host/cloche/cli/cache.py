@@ -1,4 +1,4 @@
-"""`cloche cache`: the native code of plugins, and the components built from source."""
+"""`cloche cache`: everything that can be made again, listed, shrunk and emptied."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 def register(app: typer.Typer) -> None:
     """Add the group `cache`."""
     group = typer.Typer(
-        help="List, shrink or empty the caches of native code and of built components.", rich_markup_mode="rich"
+        help="List, shrink or empty the caches: native code, what building made and fetched, types.",
+        rich_markup_mode="rich",
     )
     group.command("list", epilog="Example:  cloche cache list")(show_entries)
     group.command(epilog="Example:  cloche cache gc --max 1GiB")(gc)
@@ -50,7 +51,7 @@ def gc(
     ] = None,
     as_json: options.Json = False,
 ) -> None:
-    """Remove what was used longest ago until the rest fits into the cap."""
+    """Remove what was used longest ago until the rest fits into the cap, and what killed builds left."""
     from cloche.caches import Caches
     from cloche.config import Settings
     from cloche.quantities import QuantityError, parse_size
@@ -64,7 +65,10 @@ def gc(
 
 
 def clear(as_json: options.Json = False) -> None:
-    """Remove everything. Plugins are built and compiled again when they are next loaded."""
+    """Remove everything. Plugins are built and compiled again when they are next loaded.
+
+    What a running build uses stays. The next JavaScript build fetches its tools anew, over the network.
+    """
     from cloche.caches import Caches
     from cloche.config import Settings
 

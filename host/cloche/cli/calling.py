@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cloche.cli import options
-from cloche.cli.errors import report
+from cloche.cli.errors import Told, report
 from cloche.cli.render import Screen, plain, stderr_console, usage_line, write_json
-from cloche.errors import ClocheError, GuestError, GuestTrap, UsageError
+from cloche.errors import GuestError, GuestTrap, UsageError
+from cloche.model import Outcome
 from cloche.text import clean
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from cloche.runtime.plugin import Plugin
 
 COMMAND_INTERFACE = "wasi:cli/run"
+MOST_LISTED = 12
+MOST_NEAR = 3
 LIFECYCLE_INTERFACE = "cloche:plugin/lifecycle"
 
 ShowUsage = Annotated[bool, typer.Option("--usage", help="Show on standard error what the call cost.")]
@@ -105,7 +108,8 @@ def run(
 ) -> None:
     """Run a plugin that has one obvious thing to do.
 
-    A plugin that exports wasi:cli/run is run as a command; its exit status is 0 or 1. Otherwise the plugin must have
+    A plugin that exports wasi:cli/run is run as a command; the exit status is 0, or 1 when it says that it failed.
+    Otherwise the plugin must have
     exactly one function, apart from its lifecycle, that takes nothing or one string: that function is called with TEXT.
     For any other plugin use `cloche call`.
     """
@@ -124,7 +128,9 @@ def run(
         deadline=deadline,
     )
     with open_plugin(request, screen) as (loaded, transcript):
-        _call_and_show(loaded, obvious(loaded, len(arguments or ())), arguments or (), screen, transcript, show_usage)
+        found = obvious(loaded, len(arguments or ()))
+        is_command = found[0].partition("@")[0] == COMMAND_INTERFACE
+        _call_and_show(loaded, found, arguments or (), screen, transcript, show_usage, is_command=is_command)
 
 
 def functions(plugin: Plugin) -> list[tuple[str, BoundFunction]]:
@@ -138,19 +144,39 @@ def functions(plugin: Plugin) -> list[tuple[str, BoundFunction]]:
 def find(plugin: Plugin, target: str) -> tuple[str, BoundFunction]:
     """The function that `target` names: `INTERFACE.FUNCTION` or `FUNCTION`.
 
-    Raises: UsageError (`usage.not-found`) when none or more than one fits; the message lists what there is.
+    Raises: UsageError (`usage.not-found`) when none or more than one fits; the message has the nearest names.
     """
     interface, _, function = target.rpartition(".")
+    every = functions(plugin)
     found = [
         (name, bound)
-        for name, bound in functions(plugin)
+        for name, bound in every
         if function in (bound.wit.name, bound.wit.item_name, bound.__name__)
         and (not interface or _is_named(name, interface))
     ]
     if len(found) == 1:
         return found[0]
-    problem = f"more than one function fits {target}" if found else f"plugin {plugin.id} has no function {target}"
-    raise UsageError(f"{problem}; {_listed(found or functions(plugin))}", code="usage.not-found", plugin=plugin.id)
+    if found:
+        problem = f"more than one function fits {target}; {_listed(found)}"
+    else:
+        near = _nearest(every, target)
+        hint = f"did you mean {' or '.join(near)}?" if near else _listed(every)
+        problem = f"plugin {plugin.id} has no function {target}; {hint}"
+    raise UsageError(problem, code="usage.not-found", plugin=plugin.id)
+
+
+def _nearest(every: Sequence[tuple[str, BoundFunction]], target: str) -> list[str]:
+    """The functions whose names are most like `target`, as INTERFACE.FUNCTION."""
+    import difflib
+
+    spelt: dict[str, list[str]] = {}
+    for name, bound in every:
+        unversioned = name.partition("@")[0]
+        full = f"{name}.{bound.wit.name}" if name else bound.wit.name
+        for interface in ("", name, unversioned, unversioned.rpartition("/")[2]):
+            spelt.setdefault(f"{interface}.{bound.wit.name}" if interface else bound.wit.name, []).append(full)
+    near = difflib.get_close_matches(target, spelt, n=MOST_NEAR, cutoff=0.7)
+    return list(dict.fromkeys(full for spelling in near for full in spelt[spelling]))[:MOST_NEAR]
 
 
 def _is_named(interface: str, wanted: str) -> bool:
@@ -180,8 +206,11 @@ def obvious(plugin: Plugin, words: int) -> tuple[str, BoundFunction]:
 def _listed(found: Sequence[tuple[str, BoundFunction]]) -> str:
     from cloche.cli.jsonvalues import signature
 
-    shown = [f"{name}.{signature(bound.wit)}" if name else signature(bound.wit) for name, bound in found]
-    return f"there is {'; '.join(shown)}" if shown else "it exports no function that can be called from here"
+    if not found:
+        return "it exports no function that can be called from here"
+    shown = [f"{name}.{signature(bound.wit)}" if name else signature(bound.wit) for name, bound in found[:MOST_LISTED]]
+    more = f"; and {len(found) - MOST_LISTED} more" if len(found) > MOST_LISTED else ""
+    return f"there is {'; '.join(shown)}{more}"
 
 
 def _call_and_show(
@@ -191,6 +220,8 @@ def _call_and_show(
     screen: Screen,
     transcript: Transcript,
     show_usage: bool,
+    *,
+    is_command: bool = False,
 ) -> None:
     from cloche.cli.jsonvalues import arguments, to_json
     from cloche.wit.types import ResultType
@@ -201,17 +232,23 @@ def _call_and_show(
     result = wit.result
     try:
         with screen.progress(f"{plugin.id}: {wit.name}"):
-            outcome = function.call(*values)
-    except GuestError as error:
+            outcome = _answer(function, values, is_command=is_command)
+    except (GuestError, GuestTrap) as error:
+        if is_command and not screen.is_json and _has_said(error):
+            # Why it failed is for the command to say, and stands on its standard error.
+            transcript.show()
+            if show_usage and error.usage is not None:
+                stderr_console().print(f"cost: {usage_line(error.usage)}")
+            raise Told(error.exit_status) from error
+        if isinstance(error, GuestTrap):
+            raise
         error.plugin = error.plugin or plugin.id
         payload = to_json(error.payload, result.err) if isinstance(result, ResultType) else None
         transcript.show()
-        raise typer.Exit(report(error, is_json=screen.is_json, payload=payload)) from error
-    except ClocheError as error:
-        transcript.show(without=error.traceback if isinstance(error, GuestTrap) else None)
-        raise
+        raise Told(report(error, is_json=screen.is_json, payload=payload, output=transcript.output)) from error
     transcript.show()
-    value = to_json(outcome.value, result.ok if isinstance(result, ResultType) else result)
+    shown = result.ok if isinstance(result, ResultType) else result
+    value = to_json(outcome.value, shown)
     document: dict[str, Any] = {
         "plugin": plugin.id,
         "version": plugin.version,
@@ -227,9 +264,25 @@ def _call_and_show(
         write_json(document)
     elif isinstance(value, str):
         sys.stdout.write((clean(value) if sys.stdout.isatty() else value) + ("" if value.endswith("\n") else "\n"))
-    elif value is not None:
+    elif shown is not None:
         import json
 
         sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=sys.stdout.isatty(), allow_nan=False) + "\n")
     if show_usage and not screen.is_json:
+        sys.stdout.flush()  # both streams may lead to one place, where the order counts
         stderr_console().print(f"cost: {usage_line(outcome.usage)}")
+
+
+def _answer(function: BoundFunction, values: Sequence[Any], *, is_command: bool) -> Outcome[Any]:
+    """What the call came to. A command may also say by its exit that all is well, which ends its instance."""
+    try:
+        return function.call(*values)
+    except GuestTrap as error:
+        if is_command and error.exit_status_of_guest == 0 and error.usage is not None:
+            return Outcome(None, error.usage)
+        raise
+
+
+def _has_said(error: GuestError | GuestTrap) -> bool:
+    """Whether a command failed by its own word: an error value, or an exit."""
+    return isinstance(error, GuestError) or error.exit_status_of_guest is not None

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from cloche.cli import options
-from cloche.cli.render import Screen, size, table
+from cloche.cli.render import Screen, StepSink, size, table
 from cloche.cli.session import open_host
-from cloche.text import one_line
+from cloche.errors import ContractError
+from cloche.text import clean, one_line
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -22,7 +26,11 @@ if TYPE_CHECKING:
     from cloche.model import Usage
     from cloche.runtime.plugin import Plugin
 
-GUESTS = ("hello", "markdown", "noop", "hello-js", "hello-c")
+GUESTS = ("hello", "hello-js", "markdown", "noop", "hello-c")
+DISPENSABLE = ("hello-js", "hello-c")
+"""Without these the demo goes on: their tools are packages of their own, and npm needs the network once."""
+
+AT_ONCE = 2
 GREETER = "cloche:example/greeter"
 TRANSFORM = "cloche:example/text-transform"
 MISBEHAVE = "cloche:noop/misbehave"
@@ -49,12 +57,14 @@ def register(app: typer.Typer) -> None:
 def demo(as_json: options.Json = False) -> None:
     """Run plugins in the sandbox: useful ones, then ones that misbehave, in one table.
 
-    Builds the example plugins from source on the first run, which takes a minute or two; later runs take seconds.
+    Builds the example plugins from source on the first run, which takes a minute or two; later runs take seconds. The
+    plugin in JavaScript needs the network for its first build, and is left out where it cannot be built.
     """
     screen = Screen(as_json)
     with open_host() as host:
         with screen.progress("building and compiling the example plugins") as step:
-            plugins = load_guests(host, step)
+            left_out = build_guests(host, step)
+            plugins = load_guests(host, [name for name in GUESTS if name not in left_out], step)
         page, page_usage = render_readme(plugins["markdown"])
         greetings = greet_all(host)
         attempts = misbehave(host, plugins["noop"])
@@ -67,6 +77,8 @@ def demo(as_json: options.Json = False) -> None:
         console.print("2. One extension point, three languages:\n")
         for plugin, greeting, usage in greetings:
             console.print(f"   {plugin:<16} {one_line(greeting):<34} {_cost(usage)}")
+        for name, error in left_out.items():
+            console.print(f"   {'cloche/' + name:<16} {_reason(error)}", soft_wrap=True)
         console.print("\n3. A plugin that misbehaves:\n")
         console.print(table(("it tried", "what happened", "fuel", "time", "memory"), map(_row, attempts), right=_RIGHT))
         console.print("\nAfter each of these the host served the next call.")
@@ -75,6 +87,10 @@ def demo(as_json: options.Json = False) -> None:
         "readme": {"html_characters": len(page), "usage": page_usage.to_json()},
         "greetings": [
             {"plugin": plugin, "greeting": greeting, "usage": usage.to_json()} for plugin, greeting, usage in greetings
+        ],
+        "left_out": [
+            {"plugin": f"cloche/{name}", "code": error.code, "message": error.message}
+            for name, error in left_out.items()
         ],
         "attempts": [
             {
@@ -89,18 +105,45 @@ def demo(as_json: options.Json = False) -> None:
     screen.answer(document, show)
 
 
-def load_guests(host: Host, step: Callable[[Any], None]) -> dict[str, Plugin]:
-    """Build and load the example plugins, two at a time. Blocks for minutes the first time."""
+def build_guests(host: Host, step: StepSink) -> dict[str, ContractError]:
+    """Build the example plugins, two at a time; returns why one had to be left out. Blocks for minutes the first time.
+
+    Ctrl-C ends it at once: the threads are daemons that touch no engine, and what they started ends with this process.
+    """
+    from cloche.resources import guests_dir
+
+    names = deque(GUESTS)
+    ended: SimpleQueue[tuple[str, BaseException | None]] = SimpleQueue()
+
+    def work() -> None:
+        with contextlib.suppress(IndexError):
+            while True:
+                name = names.popleft()
+                try:
+                    host.inspect(guests_dir() / name, progress=step)
+                    ended.put((name, None))
+                except BaseException as error:
+                    ended.put((name, error))
+
+    for _ in range(AT_ONCE):
+        threading.Thread(target=work, daemon=True).start()
+    left_out: dict[str, ContractError] = {}
+    for _ in GUESTS:
+        name, error = ended.get()
+        if isinstance(error, ContractError) and error.code == "component.build" and name in DISPENSABLE:
+            left_out[name] = error
+        elif error is not None:
+            raise error
+    return left_out
+
+
+def load_guests(host: Host, names: Iterable[str], step: StepSink) -> dict[str, Plugin]:
+    """Load example plugins that are built, by name. Blocks for some seconds the first time."""
     from cloche.model import Trusted
     from cloche.resources import guests_dir
 
     trust = Trusted("an example of this project")
-
-    def load(name: str) -> Plugin:
-        return host.load(guests_dir() / name, trust=trust, progress=step)
-
-    with ThreadPoolExecutor(2) as pool:
-        return dict(zip(GUESTS, pool.map(load, GUESTS), strict=True))
+    return {name: host.load(guests_dir() / name, trust=trust, progress=step) for name in names}
 
 
 def render_readme(plugin: Plugin) -> tuple[str, Usage]:
@@ -139,7 +182,7 @@ def misbehave(host: Host, plugin: Plugin) -> list[Attempt]:
             ("take 1 GiB of memory", lambda: bad.allocate.call(1024 * MEBIBYTE, True)),
             ("recurse without end", lambda: bad.recurse.call(1_000_000)),
             ("print 8 MB", lambda: bad.print.call("x" * 1023 + "\n", 8192, False)),
-            ("exit(7)", lambda: bad.exit.call(7)),
+            ("exit(7), of which WASI passes on the failure only", lambda: bad.exit.call(7)),
             ("raise an exception", lambda: bad.crash.call("boom")),
         )
         found = [_attempt(host, tried, call) for tried, call in attempts]
@@ -173,6 +216,11 @@ def _row(item: Attempt) -> tuple[str, str, str, str, str]:
         return item.tried, happened, "", "", ""
     memory = "" if usage.peak_memory is None else size(usage.peak_memory)
     return item.tried, happened, f"{usage.fuel or 0:,}", f"{usage.wall_ms:.1f} ms", memory
+
+
+def _reason(error: ContractError) -> str:
+    """Why a plugin was left out, without the tool's own words."""
+    return clean(error.message.splitlines()[0].partition("cannot be built: ")[2])
 
 
 def _cost(usage: Usage) -> str:

@@ -22,7 +22,7 @@ def register(app: typer.Typer) -> None:
 
 
 def doctor(as_json: options.Json = False) -> None:
-    """Check this machine: Python, engine, confinement, build tools, home, policy, capabilities.
+    """Check this machine: Python, system, engine, confinement, build tools, home, policy, capabilities, accelerators.
 
     The exit status is 0 when nothing fails (warnings are allowed) and 4 otherwise.
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from cloche.cli.render import stderr_console, usage_line, write_json
@@ -23,8 +24,16 @@ def unexpected(error: BaseException) -> EngineError:
     return EngineError(f"unexpected {type(error).__name__}: {error}")
 
 
-def document(error: ClocheError, *, payload: Json = None) -> dict[str, Any]:
-    """The error as the one JSON document of a failed command."""
+class Told(Exception):
+    """Ends a command whose error was shown already, with its exit status."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(status)
+        self.status = status
+
+
+def document(error: ClocheError, *, payload: Json = None, output: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """The error as the one JSON document of a failed command; `output` is what the plugin wrote until then."""
     shown = {
         **error.to_json(),
         "exit_status": error.exit_status,
@@ -35,13 +44,15 @@ def document(error: ClocheError, *, payload: Json = None) -> dict[str, Any]:
         shown |= {"kind": error.kind, "traceback": error.traceback, "backtrace": error.backtrace}
     if payload is not None:
         shown["payload"] = payload
+    if output is not None:
+        shown["output"] = dict(output)
     return {"error": shown}
 
 
-def report(error: ClocheError, *, is_json: bool, payload: Json = None) -> int:
+def report(error: ClocheError, *, is_json: bool, payload: Json = None, output: Mapping[str, str] | None = None) -> int:
     """Show `error` and return the exit status: JSON on standard output, or a block on standard error."""
     if is_json:
-        write_json(document(error, payload=payload))
+        write_json(document(error, payload=payload, output=output))
         return error.exit_status
     from rich.text import Text
 

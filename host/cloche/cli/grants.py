@@ -32,16 +32,18 @@ def explain(
 ) -> None:
     """Explain each request of a plugin: the answer, the reason, and the policy lines that would change it.
 
-    Nothing is loaded or run. Limits are listed with where each comes from. The tier is that of a load without --trust;
-    where it keeps the plugin from being loaded, the rest is shown all the same.
+    Limits are listed with where each comes from. The tier is that of a load without --trust; where it keeps the plugin
+    from being loaded, the rest is shown all the same. The plugin is built where it comes as sources, as `cloche
+    inspect` says, and is not loaded.
     """
     from cloche.cli.session import Request, open_host
     from cloche.grants.explain import to_json, to_lines
 
+    screen = Screen(as_json)
     request = Request(plugin, allow=tuple(allow or ()), policy=policy)
-    with open_host(request) as host:
-        found = host.inspect(plugin)
+    with open_host(request) as host, screen.progress(f"explaining {plugin}") as step:
+        found = host.inspect(plugin, progress=step)
     lines = to_lines(found.grants, found.tier)
-    Screen(as_json).answer(
+    screen.answer(
         to_json(found.grants, found.tier), lambda console: console.print(clean("\n".join(lines)), soft_wrap=True)
     )

@@ -1,4 +1,4 @@
-"""`cloche inspect` and `cloche check`: what a plugin is, and whether it fits this host, without running any of it."""
+"""`cloche inspect` and `cloche check`: what a plugin is, and whether it fits this host, without loading it."""
 
 from __future__ import annotations
 
@@ -37,6 +37,8 @@ def check(
     Also says which imports would be closed and what the manifest asks for in vain without requiring it; that is no
     error.
 
+    The plugin is built where it comes as sources, as `inspect` says, and is not loaded.
+
     The exit status is 0 when the plugin could be loaded and 3 when an error was found.
     """
     from cloche.cli.session import Request, open_host
@@ -45,9 +47,9 @@ def check(
     screen = Screen(as_json)
     with (
         open_host(Request(plugin, allow=tuple(allow or ()), policy=policy)) as host,
-        screen.progress(f"checking {plugin}"),
+        screen.progress(f"checking {plugin}") as step,
     ):
-        found = host.inspect(plugin)
+        found = host.inspect(plugin, progress=step)
     report = found.report
     closed = {item.id: item.reason for item in report.imports if item.disposition is Disposition.CLOSED}
     refused = [item for item in found.grants.decisions if item.asked and not item.granted]
@@ -80,15 +82,18 @@ def inspect(
     """Show what a plugin is: its manifest, component, imports and exports, grants, and what does not fit.
 
     Works on any component, also a stranger's. What does not fit is shown and is no error here; `check` makes it one.
+
+    A plugin that comes as sources is built first, unless that was done before. Building Python or JavaScript runs the
+    plugin's module level, in a sandbox that holds nothing but its own files, and may take up to five minutes.
     """
     from cloche.cli.session import Request, open_host
 
     screen = Screen(as_json)
     with (
         open_host(Request(plugin, allow=tuple(allow or ()), policy=policy)) as host,
-        screen.progress(f"inspecting {plugin}"),
+        screen.progress(f"inspecting {plugin}") as step,
     ):
-        found = host.inspect(plugin)
+        found = host.inspect(plugin, progress=step)
     screen.answer(_document(found), lambda console: _show(console, found))
 
 

@@ -32,13 +32,13 @@ import operator
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, assert_never
 
 import numpy as np
 
 from cloche.contract.show import show
 from cloche.errors import UsageError
+from cloche.files import read_regular
 from cloche.model import Err, Ok, Some
 from cloche.values import Case as CaseValue
 from cloche.values import Variant, class_for, member_name
@@ -141,10 +141,11 @@ def _is_bare_case(text: str, type_: Type) -> bool:
 
 def _read_file(name: str, param: Param) -> bytes:
     try:
-        with Path(name).open("rb") as file:
-            content = file.read(MAX_FILE_BYTES + 1)
-    except (OSError, ValueError) as error:
-        raise UsageError(f"argument {param.name}: cannot read {name}: {error}", code="usage.not-found") from error
+        content = read_regular(name, MAX_FILE_BYTES + 1)
+    except OSError as error:
+        raise UsageError(
+            f"argument {param.name}: cannot read {name}: {error.strerror}", code="usage.not-found"
+        ) from error
     if len(content) > MAX_FILE_BYTES:
         raise _refuse(param.name, f"{name} is larger than {MAX_FILE_BYTES >> 20} MiB")
     return content

@@ -5,27 +5,52 @@ typer and rich take 0.2 s to import, so they are imported only when a command ne
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
+
+from cloche.cli import streams
+
+READER_WENT_AWAY = 141
 
 
 def run(words: Sequence[str] | None = None) -> int:
     """Run the command line `words` (default: the process's own) and return the exit status. Added in 0.1."""
     words = list(sys.argv[1:] if words is None else words)
-    try:
+    streams.open_missing()
+    with streams.checked():
         try:
-            status = _version() if words == ["--version"] else _run(words)
-            sys.stdout.flush()
-        except BrokenPipeError:
-            # The reader (`| head`) went away: say nothing, and keep the interpreter from flushing into the pipe again.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 141
-    except KeyboardInterrupt:
-        from cloche.cli.errors import interrupted, report
+            try:
+                return _answer(words)
+            except KeyboardInterrupt:
+                from cloche.cli.errors import interrupted, report
 
-        return report(interrupted(), is_json=_wants_json(words))
+                return report(interrupted(), is_json=_wants_json(words))
+        except BrokenPipeError:
+            # The reader (`| head`) went away: say nothing.
+            streams.silence(sys.stdout.fileno())
+            return READER_WENT_AWAY
+        except streams.OutputError as error:
+            return _without_output(str(error))
+
+
+def _answer(words: Sequence[str]) -> int:
+    status = _version() if words == ["--version"] else _run(words)
+    sys.stdout.flush()
     return status
+
+
+def _without_output(problem: str) -> int:
+    """Standard output (else standard error, and then nothing can be said) takes no more."""
+    from cloche.cli.errors import report
+    from cloche.errors import UsageError
+
+    streams.silence(sys.stdout.fileno())
+    error = UsageError(problem, code="usage.output")
+    try:
+        return report(error, is_json=False)
+    except streams.OutputError:
+        streams.silence(sys.stderr.fileno())
+        return error.exit_status
 
 
 def _version() -> int:
@@ -45,12 +70,14 @@ def _run(words: Sequence[str]) -> int:
     import typer
 
     from cloche.cli.commands import application
-    from cloche.cli.errors import interrupted, report, unexpected
+    from cloche.cli.errors import Told, interrupted, report, unexpected
     from cloche.errors import ClocheError, UsageError
 
     is_json = _wants_json(words)
     try:
         status = application()(list(words) or ["--help"], prog_name="cloche", standalone_mode=False)
+    except Told as done:
+        return done.status
     except ClocheError as error:
         return report(error, is_json=is_json)
     except typer.TyperException as error:
@@ -60,7 +87,7 @@ def _run(words: Sequence[str]) -> int:
     except SystemExit as error:
         # Outside its stand-alone mode typer exits by itself only when the reader of its output went away.
         raise BrokenPipeError from error
-    except (BrokenPipeError, KeyboardInterrupt):
+    except (BrokenPipeError, KeyboardInterrupt, streams.OutputError):
         raise
     except Exception as error:
         import traceback

@@ -7,9 +7,23 @@ from typing import Annotated
 
 import typer
 
+from cloche.errors import UsageError
+
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output, errors included.")]
+
+
+def not_empty(text: str) -> str:
+    """A path that was given; an empty word would stand for the current directory. Raises: UsageError."""
+    if not text:
+        raise UsageError("the name of the plugin is empty; name a plugin directory or a .wasm file")
+    return text
+
+
 Source = Annotated[
-    str, typer.Argument(metavar="PLUGIN", help="A plugin directory (with plugin.toml) or a .wasm component.")
+    str,
+    typer.Argument(
+        metavar="PLUGIN", callback=not_empty, help="A plugin directory (with plugin.toml) or a .wasm component."
+    ),
 ]
 Allow = Annotated[
     list[str] | None,

@@ -11,16 +11,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cloche.artifact import read_artifact, read_manifest
+from cloche.cli.errors import Told, interrupted, report
 from cloche.cli.render import Screen
 from cloche.config import LOG_LEVELS, Settings, operator_policy
-from cloche.errors import LimitError, UsageError
+from cloche.errors import ClocheError, GuestTrap, LimitError, UsageError
 from cloche.grants.layer import layer_policy
 from cloche.grants.policy import Mount, MountMode, Policy
 from cloche.manifest.schema import check_mount_name
-from cloche.model import Trusted
+from cloche.model import BOUNDS, Trusted
 from cloche.observe.events import Event, EventKind, Sink
 from cloche.observe.log import LogSink, console_renderer, json_renderer, level_of
-from cloche.quantities import QuantityError, parse_duration_ms, parse_fuel, parse_size
+from cloche.quantities import (
+    QuantityError,
+    format_duration_ms,
+    format_fuel,
+    format_size,
+    parse_duration_ms,
+    parse_fuel,
+    parse_size,
+)
 from cloche.text import clean, one_line, show
 
 if TYPE_CHECKING:
@@ -53,18 +62,22 @@ class Request:
 
     def limits(self) -> dict[str, int]:
         """The limits that were given, by the names of `model.BOUNDS`. Raises: LimitError (`limit.range`)."""
-        readers: dict[str, tuple[str, str | None, Callable[[object], int]]] = {
-            "fuel": ("--fuel", self.fuel, parse_fuel),
-            "memory_bytes": ("--memory", self.memory, parse_size),
-            "deadline_ms": ("--deadline", self.deadline, parse_duration_ms),
+        readers: dict[str, tuple[str, str | None, Callable[[object], int], Callable[[int], str]]] = {
+            "fuel": ("--fuel", self.fuel, parse_fuel, format_fuel),
+            "memory_bytes": ("--memory", self.memory, parse_size, format_size),
+            "deadline_ms": ("--deadline", self.deadline, parse_duration_ms, format_duration_ms),
         }
         read = {}
-        for name, (option, text, parse) in readers.items():
+        for name, (option, text, parse, form) in readers.items():
             if text is not None:
+                bound = BOUNDS[name]
+                range_ = f"from {form(bound.least)} to {form(bound.most)}"
                 try:
                     read[name] = parse(text)
                 except QuantityError as error:
-                    raise LimitError(f"{option}: {error}", code="limit.range") from error
+                    raise LimitError(f"{option}: {error}, {range_}", code="limit.range") from error
+                if not bound.least <= read[name] <= bound.most:
+                    raise LimitError(f"{option} must be {range_}, not {text}", code="limit.range")
         return read
 
     def bound(self) -> dict[str, Mount]:
@@ -121,6 +134,7 @@ class Transcript:
                     text = before + _PANIC.sub("", after.removeprefix("\n")) if found else text
                 target = sys.stdout if stream == "stdout" else sys.stderr
                 target.write(clean(text) if target.isatty() else text)
+                target.flush()  # both streams may lead to one place, where the order counts
         self._lines.clear()
 
 
@@ -174,12 +188,20 @@ def open_host(request: Request | None = None, transcript: Transcript | None = No
 
 @contextlib.contextmanager
 def open_plugin(request: Request, screen: Screen) -> Generator[tuple[Plugin, Transcript]]:
-    """The plugin that `request` names, loaded into a host of its own, and the transcript of what it writes."""
+    """The plugin that `request` names, loaded into a host of its own, and the transcript of what it writes.
+
+    An error, also one of the block, is shown with what the plugin wrote until then. Raises: Told, in its place.
+    """
     transcript = Transcript(screen.is_json)
-    with open_host(request, transcript) as host:
-        with screen.progress(f"loading {request.source}") as step:
-            plugin = host.load(request.source, trust=request.trusted, progress=step)
-        yield plugin, transcript
+    try:
+        with open_host(request, transcript) as host:
+            with screen.progress(f"loading {request.source}") as step:
+                plugin = host.load(request.source, trust=request.trusted, progress=step)
+            yield plugin, transcript
+    except (ClocheError, KeyboardInterrupt) as failure:
+        error = failure if isinstance(failure, ClocheError) else interrupted()
+        transcript.show(without=error.traceback if isinstance(error, GuestTrap) else None)
+        raise Told(report(error, is_json=screen.is_json, output=transcript.output)) from failure
 
 
 def plugin_id(source: str) -> str:

@@ -2,7 +2,7 @@
 
 The child gets no environment, no descriptors but the named ones, `/` as directory, a session of its own, resource
 limits, none of root's rights, and what Landlock and seccomp offer here. It dies with its parent, and everything in its
-session is killed when it ends, however it ends.
+session is killed when it ends, however it ends. A build tool needs more (`run_supervised`); how it ends is the same.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -120,6 +120,45 @@ def run_confined(
     return _run(plan, stdin, limits or ChildLimits(), pass_fds, nice, watch)
 
 
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """The files of a supervised program; a directory stands for everything below it. Added in 0.1."""
+
+    readable: Sequence[str] = ()
+    writable: Sequence[str] = ()
+    executable: Sequence[str] = ()
+
+
+def run_supervised(
+    argv: Sequence[str],
+    *,
+    directory: Path,
+    environment: Mapping[str, str],
+    output: int,
+    limits: ChildLimits,
+    reach: Reach | None = None,
+) -> ChildResult:
+    """Run the program `argv[0]` (an absolute path) with processes of its own, and wait for it and all of them.
+
+    For our own tools at work on a stranger's sources: they start others, and need an environment and a directory. Both
+    streams go to the descriptor `output`; each process has the limits, without a bound on reserved addresses, which
+    engines take by the terabyte. With `reach` they touch no file but those and the system's libraries, and no TCP
+    port, where the kernel has Landlock. All end with this process, whatever ends it.
+
+    Returns and raises as `run_confined`, without output and without a sampled peak. Added in 0.1.
+    """
+    plan = {
+        "program": [str(part) for part in argv],
+        "supervised": True,
+        "readable": list(reach.readable) if reach else [],
+        "writable": list(reach.writable) if reach else [],
+        "executable": [*reach.executable, *_SYSTEM_LIBRARIES] if reach else None,
+        "groups": None,
+        "rlimits": {name: value for name, value in _rlimits(limits).items() if name != "RLIMIT_AS"},
+    }
+    return _run_once(plan, None, limits, (), 0, None, directory=str(directory), environment=environment, output=output)
+
+
 def run_confined_python(
     module: str,
     arguments: Sequence[str],
@@ -184,6 +223,10 @@ def _run_once(
     pass_fds: Sequence[int],
     nice: int,
     watch: Callable[[float], bool] | None,
+    *,
+    directory: str = "/",
+    environment: Mapping[str, str] | None = None,
+    output: int = subprocess.PIPE,
 ) -> ChildResult:
     if not hasattr(os, "waitid") or not sys.executable:
         raise EngineError(
@@ -199,20 +242,21 @@ def _run_once(
                 selector = stack.enter_context(selectors.DefaultSelector())
                 full_plan = {
                     "path": [],
+                    "supervised": False,
+                    "rlimits": _rlimits(limits),
                     **plan,
                     "report": write_end,
                     "parent": os.getpid(),
                     "package": str(package),
                     "nice": nice,
-                    "rlimits": _rlimits(limits),
                 }
                 process = subprocess.Popen(
                     [sys.executable, "-I", "-S", "-B", str(package / "confine" / "launcher.py"), json.dumps(full_plan)],
                     stdin=standard_input,
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.PIPE,
-                    env={},
-                    cwd="/",
+                    stdout=output,
+                    stderr=subprocess.PIPE if output == subprocess.PIPE else subprocess.STDOUT,
+                    env=environment or {},
+                    cwd=directory,
                     close_fds=True,
                     pass_fds=(write_end, *pass_fds),
                     start_new_session=True,
@@ -279,13 +323,15 @@ class _Watcher:
     def __init__(
         self, process: subprocess.Popen[bytes], report: int, limits: ChildLimits, watch: Callable[[float], bool] | None
     ) -> None:
-        assert process.stdout is not None
-        assert process.stderr is not None
         self._process, self._limits, self._watch = process, limits, watch
         self._started = time.monotonic()
-        self._stdout, self._stderr, self._report = process.stdout.fileno(), process.stderr.fileno(), report
-        self._caught: dict[int, bytearray] = {self._stdout: bytearray(), self._stderr: bytearray(), report: bytearray()}
-        self._kept = {self._stdout: limits.output_bytes + 1, self._stderr: STDERR_BYTES, report: _REPORT_BYTES}
+        self._stdout, self._stderr = bytearray(), bytearray()
+        self._report = bytearray()
+        self._caught = {report: (self._report, _REPORT_BYTES)}
+        if process.stdout is not None:
+            self._caught[process.stdout.fileno()] = (self._stdout, limits.output_bytes + 1)
+        if process.stderr is not None:
+            self._caught[process.stderr.fileno()] = (self._stderr, STDERR_BYTES)
         self._verdict: ChildOutcome | None = None
         self._peak_rss_bytes = 0
         self._cpu_seconds = 0.0
@@ -321,7 +367,7 @@ class _Watcher:
         Raises: EngineError `engine.unsupported` when it was not locked in, `engine.resources` when it was killed.
         """
         status = self._process.returncode
-        stdout, stderr = bytes(self._caught[self._stdout]), bytes(self._caught[self._stderr])
+        stdout, stderr = bytes(self._stdout), bytes(self._stderr)
         report = self._read_report()
         verdict = self._verdict
         if verdict is None and len(stdout) > self._limits.output_bytes:
@@ -369,12 +415,12 @@ class _Watcher:
             if not chunk:
                 selector.unregister(descriptor)
                 continue
-            caught = self._caught[descriptor]
-            caught += chunk[: self._kept[descriptor] - len(caught)]
+            caught, most = self._caught[descriptor]
+            caught += chunk[: most - len(caught)]
 
     def _judge(self) -> ChildOutcome | None:
         elapsed_ms = (time.monotonic() - self._started) * 1000
-        if len(self._caught[self._stdout]) > self._limits.output_bytes:
+        if len(self._stdout) > self._limits.output_bytes:
             return ChildOutcome.OUTPUT
         if self._sample_memory() > self._limits.memory_bytes:
             return ChildOutcome.MEMORY
@@ -419,7 +465,7 @@ class _Watcher:
 
     def _read_report(self) -> dict[str, Any]:
         merged: dict[str, Any] = {}
-        for line in bytes(self._caught[self._report]).splitlines():
+        for line in bytes(self._report).splitlines():
             with contextlib.suppress(ValueError):
                 merged.update(json.loads(line))
         return merged

@@ -1,7 +1,8 @@
 """What a confined child does first: limits, Landlock, no privileges, seccomp; then it becomes the program.
 
-Run as `python -I -S -B launcher.py PLAN`, where PLAN is JSON made by `cloche.confine.child`. A program is executed; a
-Python entry point is imported, *prepared* with files still in reach, locked in, and then run. What was reached is told
+Run as `python -I -S -B launcher.py PLAN`, where PLAN is JSON made by `cloche.confine.child`. A program is executed, or
+supervised where it may start others; a Python entry point is imported, *prepared* with files still in reach, locked in,
+and then run. What was reached is told
 on a descriptor of its own, closed before foreign code runs. Starting by exec keeps clear of forked locks and of the
 engine's threads (H19).
 """
@@ -29,13 +30,15 @@ def main(plan: dict[str, Any]) -> int:
     report = int(plan["report"])
     os.set_inheritable(report, False)  # not for the program that follows
     try:
-        _bind_to_parent(int(plan["parent"]))
+        _bind_to_parent(int(plan["parent"]), signal.SIGKILL)
         _limit(plan["rlimits"], int(plan["nice"]))
         _make_package(str(plan["package"]))
         sys.path[:0] = [str(path) for path in plan["path"]]
         if plan["program"] is not None:
             _tell(report, {"level": _lock(plan)})
             program = [str(part) for part in plan["program"]]
+            if plan["supervised"]:
+                return _supervise(program)
             os.execve(program[0], program, {})  # noqa: S606 - a list, never a shell string
         run = import_module(str(plan["module"])).prepare(list(plan["arguments"]))
         _tell(report, {"level": _lock(plan)})
@@ -46,11 +49,34 @@ def main(plan: dict[str, Any]) -> int:
     return int(run())
 
 
-def _bind_to_parent(parent: int) -> None:
+def _bind_to_parent(parent: int, number: signal.Signals) -> None:
     if sys.platform == "linux":
-        CDLL(None).prctl(c_int(_SET_PARENT_DEATH_SIGNAL), c_ulong(signal.SIGKILL), c_ulong(0), c_ulong(0), c_ulong(0))
+        CDLL(None).prctl(c_int(_SET_PARENT_DEATH_SIGNAL), c_ulong(number), c_ulong(0), c_ulong(0), c_ulong(0))
     if os.getppid() != parent:  # it died before the line above
         os._exit(FAILED_STATUS)
+
+
+def _supervise(program: list[str]) -> int:
+    """Run the program with this environment and wait for it; returns or repeats how it ended.
+
+    The death of the parent reaches one process only, and a compiler starts others: so this one, which leads the
+    session, stays, and takes all of them along.
+    """
+    signal.signal(signal.SIGTERM, _end_session)
+    _bind_to_parent(os.getppid(), signal.SIGTERM)
+    # Python ignores these two, and a program that was started by it would, too.
+    child = os.posix_spawn(program[0], program, os.environ, setsigdef=[signal.SIGPIPE, signal.SIGXFSZ])
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if status >= 0:
+        return status
+    signal.signal(-status, signal.SIG_DFL)
+    os.kill(os.getpid(), -status)
+    return FAILED_STATUS
+
+
+def _end_session(number: int, frame: object) -> None:
+    del number, frame
+    os.killpg(0, signal.SIGKILL)
 
 
 def _limit(limits: dict[str, int], nice: int) -> None:
@@ -83,10 +109,13 @@ def _lock(plan: dict[str, Any]) -> dict[str, Any]:
 
     if sys.platform == "linux":
         seccomp.set_no_new_privileges()
-    groups = [seccomp.Group(name) for name in plan["groups"]]
-    abi = landlock.restrict(readable=plan["readable"], writable=plan["writable"], executable=plan["executable"])
+    abi, filtered = 0, False
+    if plan["executable"] is not None:
+        abi = landlock.restrict(readable=plan["readable"], writable=plan["writable"], executable=plan["executable"])
     privileges.drop(keep_files=plan["program"] is not None)
-    return {"landlock_abi": abi, "seccomp": seccomp.restrict(groups), "rlimits": True}
+    if plan["groups"] is not None:
+        filtered = seccomp.restrict([seccomp.Group(name) for name in plan["groups"]])
+    return {"landlock_abi": abi, "seccomp": filtered, "rlimits": True}
 
 
 def _tell(report: int, message: dict[str, Any]) -> None:

@@ -2,7 +2,7 @@
 
 An allow-list, because the kernel grows new calls. Each group says why it is there; `DENIED` names the calls that matter
 and are in no group, with what they would open. Source: the kernel's Documentation/userspace-api/seccomp_filter.rst,
-HAZARDS H30.
+H30.
 """
 
 from __future__ import annotations

@@ -27,9 +27,9 @@ from cloche.engine.cache_entry import (
     verified_copy,
     write_entry,
 )
-from cloche.engine.cache_lock import acquire, release, remove_if_free
 from cloche.engine.cache_secret import KEY_NAME, BadKeyError, make_key, read_key
 from cloche.errors import RegistryError
+from cloche.locks import acquire, release, remove_if_free
 from cloche.model import GIB
 
 DEFAULT_MAX_BYTES = 4 * GIB

@@ -1,7 +1,8 @@
 """From the bytes of a component to native code that may be loaded: the cache, the compiler and the shared modules.
 
 A large component is first served in parts, whose shared ones are usually compiled already, and compiled whole in the
-background; later requests get the whole one, of which instances are made faster (DESIGN decision 4).
+background; later requests get the whole one, of which instances are made faster
+(docs/decisions/0009-shared-modules.md).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Asserts at engine start that what is switched off really is off (DESIGN decision 2, H8).
+"""Asserts at engine start that what is switched off really is off (H8).
 
 Each probe is the smallest binary that needs one feature; the engine must refuse it. A switch that a new version of the
 engine renames or ignores is found here, before any plugin is.

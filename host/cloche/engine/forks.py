@@ -1,6 +1,6 @@
 """What has to begin anew in a forked child: threads are gone there, and locks may be held by threads that are gone.
 
-Source: HAZARDS H5, H19. A fork during calls is never safe with an engine; this makes a host usable in a child that was
+Source: H5, H19. A fork during calls is never safe with an engine; this makes a host usable in a child that was
 forked between them.
 """
 

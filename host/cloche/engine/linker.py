@@ -21,7 +21,7 @@ from cloche.model import Err
 from cloche.values import Case
 from cloche.wit.types import EnumType, Export, Function, Prim, ResourceType, ResultType, VariantType
 
-# How an interface says «no» in its own words (DESIGN section 3).
+# How an interface says «no» in its own words.
 DENIED_CASES = ("denied", "access-denied", "access", "not-permitted")
 DENIED_TEXT = "not granted"
 

@@ -1,9 +1,9 @@
 """Take large core modules out of a component, so that what many plugins share is compiled once.
 
 All guests of one componentize-py version carry the same 6.3 MB of interpreter, which is nearly all of their compile
-time (DESIGN decision 4). `wasm-tools component unbundle` turns such modules into imports of the component's root; the
-linker supplies them by name. Each is known by the sha256 of its bytes and compiled in a child of its own, so a hostile
-module never meets a shared one before both are native code.
+time (docs/decisions/0009-shared-modules.md). `wasm-tools component unbundle` turns such modules into imports of the
+component's root; the linker supplies them by name. Each is known by the sha256 of its bytes and compiled in a child of
+its own, so a hostile module never meets a shared one before both are native code.
 """
 
 from __future__ import annotations

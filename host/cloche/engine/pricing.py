@@ -1,4 +1,4 @@
-"""The published price list of host work, in fuel units, the same for every carrier and tier (DESIGN decision 3).
+"""The published price list of host work, in fuel units, the same for every tier (docs/limits-and-usage.md).
 
 The engine counts what a guest executes; it counts nothing for what the host does on its behalf (H2). So each host call
 and each canonical-ABI byte that crosses the boundary in either direction has a fixed price, and the fuel limit is on

@@ -1,6 +1,6 @@
 """Engine profiles: the settings that decide what native code looks like, and so belong to every cache key.
 
-Source: HAZARDS H8 (features that had sandbox bugs are off), H4 (stack), H10 (reservation), H24 (cache key).
+Source: H8 (features that had sandbox bugs are off), H4 (stack), H10 (reservation), H24 (cache key).
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
 In version 50.0.1 it may only because our profiles switch `concurrency_support` off; with that feature on, a host import
 with two or more `borrow` parameters traps there ("deferred host scope has no call context"), so that `tensor.add(a, b)`
-could not work (DESIGN decision 2, HAZARDS H44). For versions that nobody has looked at, a tiny component of ours tries.
+could not work (H44, docs/decisions/0010-two-borrows.md). For versions that nobody has looked at, a tiny component of
+ours tries.
 """
 
 from __future__ import annotations

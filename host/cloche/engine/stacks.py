@@ -1,6 +1,6 @@
 """Threads that are fit to run a guest, and how much of its stack a thread still has for one.
 
-Source: HAZARDS H12: a guest on a stack smaller than the wasm stack plus 512 KiB kills the process. A guest runs on its
+Source: H12: a guest on a stack smaller than the wasm stack plus 512 KiB kills the process. A guest runs on its
 caller's thread when what is left of that stack is large enough, else on one of ours. Each guest that waits in a host
 function has the whole of its wasm stack set aside, because the engine grants it to every store anew.
 """

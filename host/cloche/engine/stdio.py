@@ -1,6 +1,6 @@
 """Captures what a guest writes to stdout and stderr, under a quota.
 
-Source: HAZARDS H20. The engine's callback must take every byte offered and never fail; what is over the quota is
+Source: H20. The engine's callback must take every byte offered and never fail; what is over the quota is
 counted and dropped.
 """
 

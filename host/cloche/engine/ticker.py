@@ -1,6 +1,6 @@
 """Advances an engine's epoch every 10 ms while a call is running, and stands still while none is.
 
-Source: HAZARDS H5. One daemon thread per engine; it holds no reference to the engine's owner, begins anew in a forked
+Source: H5. One daemon thread per engine; it holds no reference to the engine's owner, begins anew in a forked
 child, and is not needed at interpreter exit.
 """
 

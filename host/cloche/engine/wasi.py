@@ -1,7 +1,7 @@
 """The WASI context of a store: empty but for captured output and the operator's mounts.
 
-Source: HAZARDS section 7. Environment, arguments and stdin are empty, there is no network; clocks and randomness are
-the engine's own.
+Environment, arguments and stdin are empty, there is no network; clocks and randomness are the engine's own. Source:
+H26, H27.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The transition table: state and event give the next state and the actions to perform. Pure.
 
-Source: DESIGN section 6. `single` plugins get initialize, start and stop; `pooled` and `per-call` instances get
-initialize when each instance is made, which is no event of the plugin.
+`single` plugins get initialize, start and stop; `pooled` and `per-call` instances get initialize when each instance is
+made, which is no event of the plugin.
 """
 
 from __future__ import annotations

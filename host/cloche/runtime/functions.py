@@ -154,5 +154,6 @@ class BoundFunction:
         if isinstance(value, Err):
             payload = value.value
             name = self._export.function.name
-            raise GuestError(f"{name} answered with an error: {shown(payload, usage)}", payload, usage=usage)
+            said = "" if payload is None else f": {shown(payload, usage)}"
+            raise GuestError(f"{name} answered with an error{said}", payload, usage=usage)
         return value.value if isinstance(value, Ok) else value

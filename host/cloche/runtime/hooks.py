@@ -14,7 +14,7 @@ from cloche.wit.types import Export, Interface
 LIFECYCLE = "cloche:plugin/lifecycle"
 
 HOOK_DEADLINE_MS = 10_000
-"""Longest time for initialize, start, stop and health, each (DESIGN section 4)."""
+"""Longest time for initialize, start, stop and health, each."""
 
 
 class Hooks:

@@ -75,6 +75,18 @@ class TypeStore:
             self._save(digest, document)
         return package
 
+    def held(self) -> tuple[int, float]:
+        """Bytes of all entries, and the last time that one was written, in seconds since 1970; zeros for none."""
+        status = [entry.stat() for entry in self._directory.glob("*")]
+        return sum(each.st_size for each in status), max((each.st_mtime for each in status), default=0.0)
+
+    def clear(self) -> int:
+        """Remove every entry; bytes freed. Raises: OSError."""
+        size_bytes, _ = self.held()
+        for entry in self._directory.glob("*"):
+            entry.unlink(missing_ok=True)
+        return size_bytes
+
     def _path(self, digest: Digest) -> Path:
         return self._directory / f"{digest}.json"
 

@@ -12,6 +12,7 @@ from cloche.build.builder import Inputs, read_inputs
 from cloche.build.cache import BuildCache
 from cloche.build.scaffold import create_project
 from cloche.build.settings import BuildSettings, Language
+from support.guests import settings_of
 
 A, B = PurePosixPath("a"), PurePosixPath("b")
 
@@ -21,7 +22,7 @@ def silent(_line: str) -> None:
 
 
 def key_of(directory: Path, cache: Path) -> str:
-    return read_inputs(directory, BuildCache(cache), silent).key()
+    return read_inputs(directory, settings_of(directory), BuildCache(cache), silent).key()
 
 
 @pytest.fixture

@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 
 from cloche.build.scaffold import LANGUAGES, create_project
-from cloche.build.settings import Language, read_settings
+from cloche.build.settings import Language
 from cloche.build.witfiles import only_world, resolve
 from cloche.errors import UsageError
 from cloche.manifest.parse import parse_manifest
 from cloche.resources import wit_dir
+from support.guests import settings_of
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
@@ -21,7 +22,7 @@ def test_a_new_project_is_valid(tmp_path: Path, language: Language) -> None:
     assert project == tmp_path / "two-words"
     manifest = parse_manifest((project / "plugin.toml").read_bytes())
     assert (manifest.id, manifest.name) == ("acme/two-words", "Two words")
-    settings = read_settings(project)
+    settings = settings_of(project)
     assert (settings.language, (project / settings.source).is_file()) == (language, True)
     assert only_world(resolve(project / "wit", wit_dir(), "x"), "x") == "plugin"
     files = {path.relative_to(project).as_posix(): path.read_text() for path in project.rglob("*") if path.is_file()}

@@ -1,4 +1,4 @@
-"""What a plugin's directory says about building."""
+"""How a plugin is built, by its manifest."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from cloche.build.settings import BuildSettings, Language, read_settings
+from cloche.build.settings import BuildSettings, Language
 from cloche.errors import ContractError, ManifestError
+from support.guests import settings_of
 
-HEAD = 'format-version = 1\nid = "acme/x"\n'
+HEAD = 'format-version = 1\nid = "acme/x"\nname = "X"\nversion = "1.0.0"\n[component]\n'
 
 
 def plugin(tmp_path: Path, component: str, *files: str) -> Path:
@@ -32,14 +33,13 @@ def plugin(tmp_path: Path, component: str, *files: str) -> Path:
 )
 def test_language_comes_from_the_suffix(tmp_path: Path, file: str, language: Language, wasi: bool) -> None:
     """The source's suffix decides, and with it whether WASI is there."""
-    settings = read_settings(plugin(tmp_path, f'[component]\nsource = "{file}"\n', file))
+    settings = settings_of(plugin(tmp_path, f'source = "{file}"\n', file))
     assert settings == BuildSettings("acme/x", file, language, wasi=wasi)
 
 
 def test_every_key_is_read(tmp_path: Path) -> None:
-    """All keys of [component] arrive."""
-    text = """[component]
-path = "out/x.wasm"
+    """All keys of [component] that tell how to build arrive."""
+    text = """path = "out/x.wasm"
 source = "main.txt"
 language = "python"
 wit = "interfaces"
@@ -47,11 +47,10 @@ world = "acme:x/small@1.0.0"
 requirements = ["markdown-it-py>=3"]
 wasi = false
 """
-    assert read_settings(plugin(tmp_path, text, "main.txt")) == BuildSettings(
+    assert settings_of(plugin(tmp_path, text, "main.txt")) == BuildSettings(
         "acme/x",
         "main.txt",
         Language.PYTHON,
-        "out/x.wasm",
         "acme:x/small@1.0.0",
         "interfaces",
         ("markdown-it-py>=3",),
@@ -59,38 +58,16 @@ wasi = false
     )
 
 
-def test_usual_source_names_are_found(tmp_path: Path) -> None:
-    """A manifest without [component] builds app.py."""
-    assert read_settings(plugin(tmp_path, "", "app.py")).source == "app.py"
-
-
 @pytest.mark.parametrize(
     ("component", "code", "words"),
     [
-        ("", "component.build", "names no source"),
-        ('[component]\nsource = "gone.py"\n', "component.build", "'gone.py' does not exist"),
-        ('[component]\nsource = "../x.py"\n', "manifest.value", "component.source"),
-        ('[component]\nsource = "/x.py"\n', "manifest.value", "component.source"),
-        ("[component]\nsource = 1\n", "manifest.value", "component.source"),
-        ('[component]\nsource = "a.rs"\n', "manifest.value", ".py, .js"),
-        ('[component]\nsource = "a.py"\nlanguage = "perl"\n', "manifest.value", "component.language"),
-        ('[component]\nsource = "a.py"\nworld = "--help"\n', "manifest.value", "component.world"),
-        ('[component]\nsource = "a.py"\nwit = "../wit"\n', "manifest.value", "component.wit"),
-        ('[component]\nsource = "a.py"\nrequirements = "x"\n', "manifest.value", "component.requirements"),
-        ('[component]\nsource = "a.py"\nwasi = "no"\n', "manifest.value", "component.wasi"),
-        ("component = 3\n", "manifest.value", "component"),
-        ("[component\n", "manifest.syntax", "TOML"),
+        ('path = "a.wasm"\n', "component.build", "names no source"),
+        ('source = "gone.py"\n', "component.build", "'gone.py' does not exist"),
+        ('source = "a.rs"\n', "manifest.value", ".py, .js"),
     ],
 )
-def test_bad_settings_are_refused_by_name(tmp_path: Path, component: str, code: str, words: str) -> None:
+def test_what_cannot_be_built_is_refused_by_name(tmp_path: Path, component: str, code: str, words: str) -> None:
     """Each mistake has its code and names the key."""
     with pytest.raises((ManifestError, ContractError)) as caught:
-        read_settings(plugin(tmp_path, component, "a.py", "a.rs"))
+        settings_of(plugin(tmp_path, component, "a.py", "a.rs", "app.py"))
     assert (caught.value.code, words in str(caught.value)) == (code, True)
-
-
-def test_a_directory_without_manifest_is_refused(tmp_path: Path) -> None:
-    """The message leads to `cloche new`."""
-    with pytest.raises(ManifestError, match="cloche new") as caught:
-        read_settings(tmp_path)
-    assert caught.value.code == "manifest.missing"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,12 @@ import pytest
 from cloche.build import tool
 from cloche.build.tool import run_tool
 from cloche.errors import ContractError
+
+FULL_FILE = """
+import signal
+signal.signal(signal.SIGXFSZ, signal.SIG_DFL)  # Python ignores it
+open("file", "wb").write(bytes(2 << 20))
+"""
 
 
 def run(code: str, work: Path, **options: object) -> tool.ToolResult:
@@ -53,7 +60,7 @@ def test_output_is_bounded_to_its_end(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_a_tool_that_cannot_start_is_named(tmp_path: Path) -> None:
     """The message has the tool's name and the reason."""
-    with pytest.raises(ContractError, match=r"the tool cannot be started \(No such file"):
+    with pytest.raises(ContractError, match=r"the tool cannot be started \(.*No such file"):
         run_tool([tmp_path / "gone"], tool="the tool", name="acme/x", work=tmp_path)
 
 
@@ -62,7 +69,7 @@ def test_a_slow_tool_is_ended_with_its_children(tmp_path: Path) -> None:
     child = f"import os, time; open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid())); time.sleep(60)"
     code = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"
     with pytest.raises(ContractError, match="did not finish within 2 seconds") as caught:
-        run(code, tmp_path, deadline_s=2.0)
+        run(code, tmp_path, limits=replace(tool.TOOL_LIMITS, wall_ms=2000))
     assert caught.value.code == "component.build"
     pid = int((tmp_path / "pid").read_text())
     for _ in range(200):  # the orphan is reaped by another process, soon
@@ -73,3 +80,28 @@ def test_a_slow_tool_is_ended_with_its_children(tmp_path: Path) -> None:
     else:
         os.kill(pid, 9)
         pytest.fail("the grandchild outlived its tool")
+
+
+@pytest.mark.parametrize(
+    ("code", "limits", "words"),
+    [
+        ("while True: pass", {"cpu_seconds": 1}, "did not finish within 300 seconds, or 1 of processor time"),
+        (FULL_FILE, {"file_bytes": 1 << 20}, "wrote a file of more than 1 MiB"),
+    ],
+)
+def test_a_broken_bound_is_named(tmp_path: Path, code: str, limits: dict[str, int], words: str) -> None:
+    """Processor time and file sizes end a tool, too, and the message says which bound it was."""
+    with pytest.raises(ContractError, match=words) as caught:
+        run(code, tmp_path, limits=replace(tool.TOOL_LIMITS, **limits))
+    assert caught.value.code == "component.build"
+
+
+def test_a_tool_that_dies_of_a_signal_says_so(tmp_path: Path) -> None:
+    """Its status is the signal's number, negative, as if it had been started directly."""
+    assert run("import os; os.abort()", tmp_path).status == -6
+
+
+def test_memory_is_bounded(tmp_path: Path) -> None:
+    """In each process: an allocation beyond it fails in the tool."""
+    result = run("bytearray(200 << 20)", tmp_path, limits=replace(tool.TOOL_LIMITS, memory_bytes=100 << 20))
+    assert (result.status, "MemoryError" in result.output) == (1, True)

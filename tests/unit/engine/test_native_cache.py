@@ -19,8 +19,9 @@ from typing import Any
 
 import pytest
 
+from cloche import locks
 from cloche.confine.memory import can_seal, new_memory_file
-from cloche.engine import cache_entry, cache_lock, sealed
+from cloche.engine import cache_entry, sealed
 from cloche.engine.cache import NativeCache
 from cloche.engine.cache_entry import EntryKey
 from cloche.errors import RegistryError
@@ -533,7 +534,7 @@ def test_removing_forgets_one_entry(cache: NativeCache) -> None:
 
 def test_one_holder_at_a_time_and_waiters_are_told(cache: NativeCache, monkeypatch: pytest.MonkeyPatch) -> None:
     """A second thread waits for the first and is told so; afterwards no lock file is left."""
-    monkeypatch.setattr(cache_lock, "_POLL_SECONDS", 0.001)
+    monkeypatch.setattr(locks, "_POLL_SECONDS", 0.001)
     inside, told, order = threading.Event(), threading.Event(), []
 
     def first() -> None:
@@ -613,13 +614,13 @@ def test_a_forked_worker_does_not_hold_its_parents_lock(cache: NativeCache, dire
         holder.wait()
         held = os.open(directory, os.O_RDONLY)
         asked = itertools.count()
-        lock = cache_lock.acquire(held, f"{KEY.name}.lock", None, lambda: next(asked) > 20)
+        lock = locks.acquire(held, f"{KEY.name}.lock", None, lambda: next(asked) > 20)
         assert lock is not None
         holder.stdin.write(b"\n")
         holder.stdin.close()
         assert holder.stdout.readline() == b"done\n"
         assert (directory / f"{KEY.name}.lock").exists()
-        cache_lock.release(held, f"{KEY.name}.lock", lock)
+        locks.release(held, f"{KEY.name}.lock", lock)
         os.close(held)
 
 

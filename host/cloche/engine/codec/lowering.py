@@ -1,4 +1,4 @@
-"""Python values to engine values: the carrier that works everywhere (BULK.md names the other).
+"""Python values to engine values: the carrier that works in every engine.
 
 `lowerer(plan)` compiles a plan once to a closure `lower(value, at, call)` that writes one engine value at address `at`.
 Bytes are charged before anything is allocated for them, and a loop writes exactly the slots that were reserved: those

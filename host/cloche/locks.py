@@ -1,4 +1,4 @@
-"""One lock for each cache entry, so that two processes do not compile the same; it dies with its holder."""
+"""Locks among processes, each a file in a directory: it dies with its holder, and leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ import os
 import time
 from collections.abc import Callable
 
-from cloche.engine.cache_entry import remove
-
 _POLL_SECONDS = 0.05
 
 _held: set[int] = set()
@@ -17,12 +15,19 @@ _held: set[int] = set()
 
 
 def acquire(
-    directory: int, name: str, waiting: Callable[[float], None] | None, cancelled: Callable[[], bool] | None
+    directory: int,
+    name: str,
+    waiting: Callable[[float], None] | None,
+    cancelled: Callable[[], bool] | None,
+    *,
+    shared: bool = False,
 ) -> int | None:
     """Wait for the lock `name` and return the descriptor that holds it, or None when `cancelled` answers True.
 
-    To let go, `release` it. `waiting` is told the seconds waited. Raises: OSError.
+    Many may hold it `shared`, and nobody else then. To let go, `release` it. `waiting` is told the seconds waited.
+    Raises: OSError.
     """
+    kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
     started = time.monotonic()
     while True:
         file = os.open(name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=directory)
@@ -30,7 +35,7 @@ def acquire(
         try:
             while True:
                 try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    fcntl.flock(file, kind | fcntl.LOCK_NB)
                     break
                 except BlockingIOError:
                     if cancelled is not None and cancelled():
@@ -49,22 +54,31 @@ def acquire(
         _close(file)
 
 
-def release(directory: int, name: str, held: int) -> None:
-    """Let go of a lock. Does nothing in a child that was forked meanwhile: the lock is its parent's."""
+def release(directory: int, name: str, held: int, *, shared: bool = False) -> None:
+    """Let go of a lock. Its file goes first, unless others may still share it: a lock on a removed file is none.
+
+    Does nothing in a child that was forked meanwhile: the lock is its parent's.
+    """
     if held in _held:
-        remove(directory, name)
+        if not shared:
+            _remove(directory, name)
         _close(held)
 
 
 def remove_if_free(directory: int, name: str) -> None:
-    """Remove a lock file that a dead process left; one that is held stays."""
+    """Remove a lock file that a dead process, or those who shared it, left; one that is held stays."""
     with contextlib.suppress(OSError):
         file = os.open(name, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            remove(directory, name)
+            _remove(directory, name)
         finally:
             os.close(file)
+
+
+def _remove(directory: int, name: str) -> None:
+    with contextlib.suppress(OSError):
+        os.unlink(name, dir_fd=directory)
 
 
 def _close(file: int) -> None:

@@ -10,11 +10,10 @@ import pytest
 from cloche import app
 from cloche.artifact import read_component
 from cloche.build import sources, witfiles
-from cloche.build.builder import build_plugin
-from cloche.build.settings import read_settings
 from cloche.cli.main import run
 from cloche.confine import landlock
 from cloche.errors import ContractError, ManifestError
+from support.guests import build_directory, settings_of
 from support.wat_plugins import open_host
 
 C_SOURCE = '__attribute__((export_name("g"))) int g(void) { return 3; }'
@@ -25,7 +24,7 @@ def plugin(root: Path, source: str = "app.c", **files: str) -> Path:
     (root / "wit").mkdir(parents=True)
     (root / "wit/world.wit").write_text("package a:b;\nworld w { export g: func() -> u32; }\n")
     (root / "plugin.toml").write_text(
-        f'manifest = 1\nid = "acme/thief"\nversion = "1.0.0"\n[component]\nsource = "{source}"\n'
+        f'format-version = 1\nid = "acme/thief"\nname = "T"\nversion = "1.0.0"\n[component]\nsource = "{source}"\n'
     )
     for name, text in files.items():
         (root / name).write_text(text)
@@ -40,9 +39,9 @@ def test_a_c_source_embeds_no_file_of_the_host(tmp_path: Path) -> None:
     text = 'const char s[] = {\n#embed "%s"\n};\n__attribute__((export_name("g"))) int g(void) { return (int)s; }'
     thief = plugin(tmp_path / "thief", **{"app.c": text % secret})
     with pytest.raises(ContractError, match="the C compiler refused it"):
-        build_plugin(thief, cache=tmp_path / "cache")
+        build_directory(thief, cache=tmp_path / "cache")
     honest = plugin(tmp_path / "honest", **{"app.c": text % "data.txt", "data.txt": "TOP-SECRET"})
-    assert b"TOP-SECRET" in build_plugin(honest, cache=tmp_path / "cache").path.read_bytes()
+    assert b"TOP-SECRET" in build_directory(honest, cache=tmp_path / "cache").path.read_bytes()
 
 
 @pytest.mark.parametrize("name", ["@x.c", "-Dx.c", "-o.c"])
@@ -50,7 +49,7 @@ def test_a_source_is_no_option_of_the_compiler(tmp_path: Path, name: str) -> Non
     """A file name that the compiler would read as an option, or as a file of options, is refused."""
     thief = plugin(tmp_path / "p", **{"app.c": C_SOURCE, name: "", "x.c": f"-o {tmp_path}/made"})
     with pytest.raises(ContractError, match="for an option"):
-        build_plugin(thief, cache=tmp_path / "cache")
+        build_directory(thief, cache=tmp_path / "cache")
     assert not (tmp_path / "made").exists()
 
 
@@ -58,7 +57,7 @@ def test_a_python_source_is_no_option_of_the_tool(tmp_path: Path) -> None:
     """A source whose stem begins with `-` is refused before the tool sees it."""
     thief = plugin(tmp_path / "p", source="--help.py", **{"--help.py": ""})
     with pytest.raises(ContractError, match="has no module's name"):
-        build_plugin(thief, cache=tmp_path / "cache")
+        build_directory(thief, cache=tmp_path / "cache")
 
 
 def test_no_more_of_a_file_is_read_than_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,7 +96,7 @@ def test_a_setting_that_cannot_be_shown_is_still_explained(tmp_path: Path, value
     root = plugin(tmp_path / "p", **{"app.c": C_SOURCE})
     (root / "plugin.toml").write_text(f"[component]\nworld = {value}\n")
     with pytest.raises(ManifestError):
-        read_settings(root)
+        settings_of(root)
 
 
 def test_a_dotted_key_takes_no_minutes(tmp_path: Path) -> None:
@@ -105,14 +104,14 @@ def test_a_dotted_key_takes_no_minutes(tmp_path: Path) -> None:
     root = plugin(tmp_path / "p", **{"app.c": C_SOURCE})
     (root / "plugin.toml").write_text("a." * 200 + "b = 1\n")
     with pytest.raises(ManifestError, match="dotted names"):
-        read_settings(root)
+        settings_of(root)
 
 
 def test_a_manifest_that_is_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     """Nobody writes into it, so that opening it in the usual way would never return."""
     os.mkfifo(tmp_path / "plugin.toml")
-    with pytest.raises(ManifestError, match="is not a regular file"):
-        read_settings(tmp_path)
+    with pytest.raises(ManifestError, match=r"has no readable plugin\.toml"):
+        settings_of(tmp_path)
 
 
 WAT_SOURCE = '(component (core module $m (func (export "g") (result i32) (i32.const 3))))'
@@ -134,9 +133,6 @@ def test_build_writes_inside_the_directory(tmp_path: Path, monkeypatch: pytest.M
 def test_a_built_component_is_what_was_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A component that changes in the cache between being checked and being read is refused."""
     root = plugin(tmp_path / "p", source="app.wat", **{"app.wat": WAT_SOURCE})
-    (root / "plugin.toml").write_text(
-        'format-version = 1\nid = "acme/thief"\nname = "T"\nversion = "1.0.0"\n[component]\nsource = "app.wat"\n'
-    )
     monkeypatch.setattr(app, "read_component", lambda path: read_component(path) + b"\0\1\0")
     with open_host(home=tmp_path / "home") as host, pytest.raises(ContractError, match="changed on disk"):
         host.inspect(root)
