@@ -52,7 +52,7 @@ REMEDIES: Mapping[str, str] = {
     "limit.handles": "Drop resources when they are done with, or raise `handles` in the policy.",
     "limit.data": "Delete what the plugin no longer needs, or raise `data` in the policy.",
     "limit.queue": "Call less at once, or raise `concurrency` or `queue` in the policy.",
-    "limit.restarts": "Read why the plugin failed, mend it, and load it again.",
+    "limit.restarts": "Read why the plugin failed and mend that; then `plugin.reset()`, or load it again.",
     "limit.range": "Use a value inside the range that the message names.",
     "guest.error": "This is the plugin's own answer; read its documentation.",
     "guest.trap": "Report it to the plugin's author, with what is shown above; the host goes on.",

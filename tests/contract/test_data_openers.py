@@ -14,6 +14,7 @@ from cloche.capabilities.data.grant import INTERFACE, DataParams
 from cloche.capabilities.data.host import MAX_CALL_BYTES, Data, DataHost
 from cloche.capabilities.data.ledger import FILE_NAME
 from cloche.model import Limits, Ok
+from cloche.observe.events import EventKind
 from support.capability_rig import Rig, err, ok, reason
 
 
@@ -183,6 +184,20 @@ def test_read_only_grants(plugin: Plugin) -> None:
         data.write("../x", b""),
     ):
         assert err(answer) == "access-denied"
+
+
+def test_the_operator_is_told_once_that_the_directory_is_full(plugin: Plugin) -> None:
+    """One `limit` event for each instance that meets the quota, which names the bound; none before."""
+    data = plugin.instance(bytes=10, files=3)
+    ok(data.write("a", b"0123456789"))
+    assert plugin.rig.events == []
+    for _ in range(3):
+        assert err(data.write("b", b"0")) == "quota-exceeded"
+    (told,) = plugin.rig.of(EventKind.LIMIT)
+    assert (told["code"], told["limit"]) == ("limit.data", "data")
+    assert "10 bytes and 3 files" in told["message"]
+    assert err(plugin.instance(bytes=10, files=3).write("b", b"0")) == "quota-exceeded"
+    assert len(plugin.rig.of(EventKind.LIMIT)) == 2
 
 
 def test_quota_edges(plugin: Plugin) -> None:

@@ -22,6 +22,7 @@ from cloche.capabilities.keyvalue.host import (
 from cloche.capabilities.keyvalue.memory import MemoryStores
 from cloche.capabilities.keyvalue.sqlite import SqliteBackend
 from cloche.model import Limits
+from cloche.observe.events import EventKind
 from support.capability_rig import Rig, err, ok, reason
 
 # The empty key, case twins, separators, NUL, reserved names, SQL, and text outside the basic plane.
@@ -175,6 +176,18 @@ def test_quota_edges(store: Store) -> None:
     assert "2 keys" in reason(bucket.set("3", b""))
     ok(bucket.delete("k"))
     ok(bucket.set("3", b"123456789"))
+
+
+def test_the_operator_is_told_once_that_the_store_is_full(store: Store) -> None:
+    """One `limit` event for each instance that meets the quota, which names the bound; none before."""
+    instance = store.instance(bytes=10, keys=2)
+    ok(instance.bucket.set("k", b"123456789"))
+    assert store.rig.of(EventKind.LIMIT) == []
+    for _ in range(3):
+        assert "10 bytes" in reason(instance.bucket.set("k", b"1234567890"))
+    (told,) = store.rig.of(EventKind.LIMIT)
+    assert (told["code"], told["limit"]) == ("limit.data", "data")
+    assert "10 bytes" in told["message"]
 
 
 def test_a_lowered_quota_still_allows_shrinking(store: Store) -> None:

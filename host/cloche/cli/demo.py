@@ -185,8 +185,9 @@ def misbehave(host: Host, plugin: Plugin) -> list[Attempt]:
             ("exit(7), of which WASI passes on the failure only", lambda: bad.exit.call(7)),
             ("raise an exception", lambda: bad.crash.call("boom")),
         )
-        found = [_attempt(host, tried, call) for tried, call in attempts]
-        for _ in found:
+        found = []
+        for tried, call in attempts:
+            found.append(_attempt(host, tried, call))
             plugin[GREETER].greet("still here")
     return found
 

@@ -28,12 +28,14 @@ class DataHost:
     """`cloche:host/data` for one instance. Source: wit/host/data.wit.
 
     Every method may block on the disk and answers with `Err(Case(...))` for whatever a guest can cause. When the disk
-    itself fails the guest sees `other` and the operator a `backend-error` event with the cause.
+    itself fails the guest sees `other` and the operator a `backend-error` event with the cause. The first time that the
+    quota keeps an instance from growing, the operator sees a `limit` event.
     """
 
     def __init__(self, access: Access, max_call_bytes: int, quota: tuple[int, int], session: Session, opener: Opener):
         self._access, self._max_call_bytes, self._quota, self._session = access, max_call_bytes, quota, session
         self._directory = Directory(session.storage, opener, *quota)
+        self._has_told_full = False
 
     def read(self, path: str) -> Ok[bytes] | Err[Case]:
         """The whole file; `too-large` when it does not fit in one call."""
@@ -127,6 +129,10 @@ class DataHost:
         try:
             return Ok(action())
         except DataError as error:
+            if error.reason is Reason.QUOTA_EXCEEDED and not self._has_told_full:
+                self._has_told_full = True
+                full = f"its directory may hold {self._quota[0]} bytes and {self._quota[1]} files and directories"
+                self._session.emit(EventKind.LIMIT, {"code": "limit.data", "limit": "data", "message": full})
             return Err(Case(error.reason.value))
         except OSError as error:
             reason = reason_of(error)

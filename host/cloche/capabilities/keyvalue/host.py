@@ -56,15 +56,22 @@ class Shop:
     def __init__(self, grant: KeyValueRequest, session: Session, backend: KeyValueBackend) -> None:
         self.grant, self.backend, self._session = grant, backend, session
         self.noted_bytes = 0
+        self._has_told_full = False
         self.max_value_bytes = min(
             MAX_VALUE_BYTES, grant.value_bytes if grant.value_bytes is not None else MAX_VALUE_BYTES
         )
 
     def attempt(self, action: Callable[[], T]) -> Ok[T] | Err[Case]:
-        """Do `action` and turn its failures into the guest's `other`."""
+        """Do `action` and turn its failures into the guest's `other`. The first full store is a `limit` event, too."""
         try:
             return Ok(action())
-        except (_RefusedError, QuotaExceededError, NotANumberError, AnswerTooLargeError) as error:
+        except QuotaExceededError as error:
+            if not self._has_told_full:
+                self._has_told_full = True
+                full = {"code": "limit.data", "limit": "data", "message": str(error)}
+                self._session.emit(EventKind.LIMIT, full)
+            return Err(Case("other", str(error)))
+        except (_RefusedError, NotANumberError, AnswerTooLargeError) as error:
             return Err(Case("other", str(error)))
         except BackendFailureError as error:
             self._session.emit(EventKind.BACKEND_ERROR, {"cause": str(error)})
