@@ -26,6 +26,7 @@ from typing import TypeVar
 import platformdirs
 
 from cloche.errors import GrantError, ManifestError, RegistryError, UsageError
+from cloche.files import read_regular
 from cloche.grants.policy import Policy, SecretRef, SecretSource
 from cloche.grants.policy_file import POLICY_FILE, parse_policy
 from cloche.manifest.document import MAX_DOCUMENT_BYTES
@@ -130,11 +131,10 @@ def read_policy(file: Path) -> Policy:
     Raises: ManifestError (`policy.missing` when the file cannot be read, else `policy.*` for what is wrong with it).
     """
     try:
-        with file.open("rb") as stream:
-            data = stream.read(MAX_DOCUMENT_BYTES + 1)
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
-        reason = (error.strerror if isinstance(error, OSError) else None) or error
-        raise ManifestError(f"the policy {one_line(file)} cannot be read: {reason}", code="policy.missing") from error
+        data = read_regular(file, MAX_DOCUMENT_BYTES + 1)
+    except OSError as error:
+        text = f"the policy {one_line(file)} cannot be read: {error.strerror or error}"
+        raise ManifestError(text, code="policy.missing") from error
     return parse_policy(data, str(file))
 
 

@@ -156,9 +156,7 @@ BOUNDS: dict[str, Bound] = {
     "host_call_bytes": Bound(0, 1 << 40, 64 * MIB, "bytes handed to and from the host by host calls, per call"),
     "handles": Bound(0, 90_000, 1_000, "live resources of one instance"),
     "data_bytes": Bound(0, 1 << 50, 64 * MIB, "bytes of the plugin in each of wasi:keyvalue and cloche:host/data"),
-    "data_files": Bound(
-        0, 10_000_000, 1_000, "keys in wasi:keyvalue; files and directories in cloche:host/data"
-    ),
+    "data_files": Bound(0, 10_000_000, 1_000, "keys in wasi:keyvalue; files and directories in cloche:host/data"),
     "concurrency": Bound(0, 4096, 0, "calls at once; 0 means one for each core"),
     "queue": Bound(0, 1_000_000, 64, "calls that may wait for a free instance"),
     "restarts_per_minute": Bound(0, 10_000, 5, "restarts per minute before quarantine"),

@@ -17,6 +17,7 @@ from cloche.app import Host
 from cloche.cli.main import run
 from cloche.errors import ClocheError
 from cloche.grants.policy_file import parse_policy
+from cloche.observe.events import EventKind
 from support.binary_wat import composed, parse
 from support.mutant_corpus import VALUES_CORE, VALUES_WIT, made
 from support.wat_plugins import BASICS, TRUSTED, open_host, shared_home, write_plugin
@@ -50,7 +51,6 @@ def ensure_serving(host: Host, tmp_path: Path) -> None:
     good = write_plugin(tmp_path / "good", ANSWER, plugin_id="acme/good")
     with host.load(good, trust=TRUSTED) as plugin:
         assert plugin[""].answer() == 42
-    host.unload("acme/good")
 
 
 def refusal(act: Callable[..., object], *arguments: Any, **named: Any) -> ClocheError:
@@ -261,6 +261,14 @@ LOGS = """
   (core instance $i (instantiate $m (with "h" (instance (export "log" (func $log))))))
   (func (export "ask") (canon lift (core func $i "ask"))))
 """
+DRAWS = """
+(component
+  (import "wasi:random/random@0.2.0" (instance $random (export "get-random-u64" (func (result u64)))))
+  (core func $draw (canon lower (func $random "get-random-u64")))
+  (core module $m (import "h" "draw" (func $draw (result i64))) (func (export "ask") (drop (call $draw))))
+  (core instance $i (instantiate $m (with "h" (instance (export "draw" (func $draw))))))
+  (func (export "ask") (canon lift (core func $i "ask"))))
+"""
 STRANGER = '(component (import "nobody:knows/this@1.0.0" (instance (export "ask" (func (result u32))))))'
 
 
@@ -298,18 +306,26 @@ def test_an_undeclared_export_of_the_wrong_type_is_a_strangers(host: Host, tmp_p
         assert {finding.code for finding in plugin.report.warnings} == {"contract.mismatch"}
         assert plugin["cloche:example/greeter"].greet(7) == 7
         assert refusal(plugin["cloche:example/greeter"].greet, "Ada").code == "usage.value"
-    host.unload("acme/stranger")
 
 
 def test_an_import_without_a_grant_is_closed(tmp_path: Path) -> None:
     """A plugin whose import is not granted loads; the call that uses it is denied, as is every later one."""
-    policy = 'format-version = 1\n[plugins."acme/test"]\ndeny = ["wasi:logging", "wasi:config"]\n'
-    with open_host(policy) as host:
-        for number, wat in enumerate((LOGS, ASKS_TEXT)):
-            directory = write_plugin(tmp_path / str(number), wat, more='[capabilities."wasi:logging"]')
-            ask = host.load(directory, trust=TRUSTED)[""].ask
-            assert [refusal(ask).code for _ in range(3)] == ["grant.denied"] * 3
-            host.unload("acme/test")
+    policy = 'format-version = 1\n[plugins."acme/test"]\ndeny = ["wasi:random"]\n'
+    with open_host(policy) as host, host.load(write_plugin(tmp_path, DRAWS), trust=TRUSTED) as plugin:
+        assert [refusal(plugin[""].ask).code for _ in range(3)] == ["grant.denied"] * 3
+
+
+@pytest.mark.parametrize(("wat", "name"), [(LOGS, "wasi:logging/logging"), (ASKS_TEXT, "wasi:config/store")])
+def test_an_import_that_can_say_nothing_answers_so_without_a_grant(tmp_path: Path, wat: str, name: str) -> None:
+    """The plugin goes on as where nobody listens and nothing is set; the operator sees what was denied."""
+    capability = name.partition("/")[0]
+    policy = f'format-version = 1\n[plugins."acme/test"]\ndeny = ["{capability}"]\n'
+    directory = write_plugin(tmp_path, wat, more='[capabilities."wasi:logging"]')
+    with open_host(policy) as host, host.load(directory, trust=TRUSTED) as plugin:
+        plugin[""].ask()
+        denied = host.events.recent(kind=EventKind.DENIED)
+        assert [event.capability for event in denied] == [capability]
+        assert host.events.recent(kind=EventKind.LOG) == []
 
 
 # -- manifests, policies, limits ---------------------------------------------------------------------------------------

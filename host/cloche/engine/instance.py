@@ -173,7 +173,8 @@ class Instance:
         """False from when a guest is entered until it has returned well: whatever else happened, use it no more."""
         self.calls = 0
         self.bytes_returned = 0
-        self.denied: dict[str, int] = {}
+        self.denied: dict[int, int] = {}
+        """Calls of closed functions, by the position of their slot."""
         self.closers: list[Callable[[], None]] = []
         """Run once when the instance ends, after its store is gone."""
         self.unclosed: list[BaseException] = []
@@ -611,12 +612,11 @@ class Instance:
         return found
 
     def _deny(self, slot: HostSlot) -> object:
-        name = slot.label
-        self.denied[name] = self.denied.get(name, 0) + 1
+        self.denied[slot.position] = self.denied.get(slot.position, 0) + 1
         if slot.denial is not None:
             return slot.denial.value
         raise GrantError(
-            f"the plugin called {name}, but it has no grant for {slot.capability}; "
+            f"the plugin called {slot.label}, but it has no grant for {slot.capability}; "
             f"ask for it in plugin.toml and allow it in the policy",
             plugin=self.settings.plugin,
         )

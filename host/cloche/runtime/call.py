@@ -465,8 +465,9 @@ class ComponentBackend:
             if text and self._services.is_heard:
                 data = {"stream": stream, "text": text, "dropped_bytes": output.dropped}
                 self._services.emit(EventKind.OUTPUT, data, capability=None, call_id=instance.call_id)
-        for name, count in instance.denied.items():
-            data = {"function": name, "count": count}
-            self._services.emit(EventKind.DENIED, data, capability=None, call_id=instance.call_id)
+        for position, count in instance.denied.items():
+            slot = instance.linker.slots[position]
+            data = {"function": slot.label, "count": count}
+            self._services.emit(EventKind.DENIED, data, capability=slot.capability, call_id=instance.call_id)
         instance.denied.clear()
         output.begin(output.limit)
