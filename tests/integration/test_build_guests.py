@@ -149,3 +149,14 @@ def test_javascript_without_a_network_fails_soon_and_clearly(tmp_path: Path, mon
     assert told == ["building acme/shout from app.js", "fetching componentize-js from npm, once"]
     assert [path for path in (tmp_path / "cache").rglob("*") if path.is_file()] == []
     assert not (tmp_path / "home").exists()
+
+
+@SLOW
+def test_javascript_is_built_where_the_path_has_spaces(tmp_path: Path) -> None:
+    """The tool hands paths on in one line of words."""
+    built("hello-js")  # fetches the tool, which the other cache then shares
+    cache = tmp_path / "a cache"
+    cache.mkdir()
+    (cache / "npm").symlink_to(build_cache() / "npm")
+    component = build_directory(guest_dir("hello-js"), cache=cache, out=tmp_path / "the plugin.wasm")
+    assert (component.cached, interfaces(component.path, "exports")) == (False, {GREETER})

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shlex
 from pathlib import Path
 
 import pytest
 
+from cloche.build import builder
 from cloche.cli.main import run
 
 HEAD = 'format-version = 1\nid = "acme/x"\nname = "X"\nversion = "1.0.0"\n'
@@ -49,6 +51,28 @@ def test_build_takes_only_what_check_takes(
     assert (error["code"], status) == (code, error["exit_status"])
     assert word in error["message"]
     assert sorted(path.name for path in root.iterdir()) == ["app.wat", "plugin.toml"]
+
+
+def test_building_keeps_its_home_private(tmp_path: Path, home: Path) -> None:
+    """What is built for one user is not for others to read or to change, whichever command comes first."""
+    home.mkdir(mode=0o755)
+    assert run(["build", str(plugin(tmp_path / "p", HEAD + SOURCE))]) == 0
+    assert home.stat().st_mode & 0o077 == 0
+
+
+def test_a_full_disk_during_a_build_is_named(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is the disk's fault and not the plugin's; nothing is left of the build."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(builder, "place", refuse)
+    assert run(["build", "--json", str(plugin(tmp_path / "p", HEAD + SOURCE))]) == 4
+    error = json.loads(capfd.readouterr().out)["error"]
+    assert (error["code"], "No space left on device" in error["message"]) == ("registry.io", True)
+    assert not list((tmp_path / "home" / "cache" / "build").glob("work-*"))
 
 
 def test_builds_stay_below_the_cap(

@@ -107,7 +107,11 @@ def read_inputs(directory: Path, settings: BuildSettings, store: BuildCache, pro
         if settings.world is None:
             settings = replace(settings, world=witfiles.only_world(groups["wit"], settings.name))
         # The world is given to the tools once, in the form above.
-        groups["app"] = {path: data for path, data in groups["app"].items() if not path.is_relative_to(settings.wit)}
+        groups["app"] = {
+            path: data
+            for path, data in groups["app"].items()
+            if path.suffix != ".wit" or not path.is_relative_to(settings.wit)
+        }
     if settings.language in _WITH_SDK:
         groups["sdk"] = collect(sdk_dir(), settings.name)
     if settings.language is Language.PYTHON:

@@ -195,12 +195,12 @@ class BuildCache:
     def workspace(self) -> Iterator[Path]:
         """A directory for one build, removed afterwards; on the cache's file system, so that renaming works.
 
-        What a killed process left there is known by the free lock of its name.
+        What a killed process left there is known by the free lock of its name. Raises: RegistryError (`registry.io`)
+        for what the disk refuses meanwhile.
         """
         work = self.root.resolve() / f"{_WORK}{secrets.token_hex(8)}"
-        with self.lock(work.name):
-            with _disk(work):
-                work.mkdir(mode=0o700)
+        with self.lock(work.name), _disk(work):
+            work.mkdir(mode=0o700)
             try:
                 yield work
             finally:
@@ -298,5 +298,5 @@ def _disk(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise RegistryError(
-            f"{path} cannot be written ({error.strerror}); free space or choose another place"
+            f"{path} cannot be written ({error.strerror or error}); free space or choose another place"
         ) from error

@@ -6,6 +6,9 @@ import hashlib
 import json
 import re
 import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -16,16 +19,14 @@ from cloche.build.tool import FETCH_LIMITS, run_tool
 TOOL = "componentize-js"
 LEAST_NODE = 20
 
-# jco is pinned to the last version that brings neither a bundler nor a type checker: half the size on disk.
+# Every package that npm fetches is pinned by version. jco is the last version that brings neither a bundler nor a type
+# checker: half the size on disk.
 _PACKAGE = {
     "name": "cloche-javascript-build",
     "private": True,
     "type": "module",
     "dependencies": {"@bytecodealliance/componentize-js": "0.23.0"},
-    "overrides": {
-        "@bytecodealliance/jco": "1.15.1",
-        "@bytecodealliance/componentize-js": "$@bytecodealliance/componentize-js",
-    },
+    "overrides": json.loads(Path(__file__).with_name("npm-constraints.json").read_text()),
 }
 _SCRIPT = """\
 import { readFile, writeFile } from 'node:fs/promises';
@@ -66,22 +67,42 @@ def compile_javascript(job: Job) -> bytes:
         raise build_error(
             job.name, "its source cannot be read", advice=advice(checked.output), output=shortened(checked.output)
         )
+    key = hashlib.sha256("\n".join(versions()).encode()).hexdigest()
+    with (
+        job.cache.fetched("npm", key, lambda home: _install(job, node, home), job.progress) as home,
+        _without_spaces(job.work) as work,
+    ):
+        (job.work / "options.json").write_text(json.dumps(_options(job, work)))
+        command = [node, home / "build.mjs", job.work / "options.json"]
+        environment = {"TMPDIR": str(work)}
+        result = run_tool(command, tool=TOOL, name=job.name, work=job.work, environment=environment)
+    if result.status != 0:
+        output = result.output.replace(f"{work}/", "")
+        raise build_error(job.name, f"{TOOL} refused it", advice=advice(output), output=shortened(output))
+    return job.result(job.work / "out.wasm")
+
+
+def _options(job: Job, work: Path) -> dict[str, object]:
     disabled = [*_NETWORK_FEATURES, *(() if job.settings.wasi else _WASI_FEATURES)]
-    options = {
-        "sourcePath": str(job.source),
+    return {
+        "sourcePath": str(work / job.source.relative_to(job.work)),
         "witPath": str(job.wit),
         "disableFeatures": disabled,
         "output": str(job.work / "out.wasm"),
         **({"worldName": job.settings.world} if job.settings.world else {}),
     }
-    (job.work / "options.json").write_text(json.dumps(options))
-    key = hashlib.sha256("\n".join(versions()).encode()).hexdigest()
-    with job.cache.fetched("npm", key, lambda home: _install(job, node, home), job.progress) as home:
-        command = [node, home / "build.mjs", job.work / "options.json"]
-        result = run_tool(command, tool=TOOL, name=job.name, work=job.work)
-    if result.status != 0:
-        raise build_error(job.name, f"{TOOL} refused it", advice=advice(result.output), output=shortened(result.output))
-    return job.result(job.work / "out.wasm")
+
+
+@contextmanager
+def _without_spaces(directory: Path) -> Iterator[Path]:
+    """Another path of `directory`, if that has a space: the tool hands paths on in one line of words."""
+    if not re.search(r"\s", str(directory)):
+        yield directory
+        return
+    with tempfile.TemporaryDirectory(prefix="cloche-") as place:
+        link = Path(place, "work")
+        link.symlink_to(directory)
+        yield link
 
 
 def advice(output: str) -> str:

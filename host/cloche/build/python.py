@@ -9,7 +9,7 @@ from cloche.build.job import Job
 from cloche.build.sources import collect, native_files
 from cloche.build.tool import package_version, python_command, run_tool
 
-_CHILD = "import sys, componentize_py; sys.exit(componentize_py.script())"
+_CHILD = "import componentize_py; sys.exit(componentize_py.script())"
 TOOL = "componentize-py"
 
 # What componentize-py says, and what its author should do. First match wins; tried with 0.25.1.
@@ -61,7 +61,8 @@ def compile_python(job: Job) -> bytes:
 
     Raises: ContractError (`component.build`) with the tool's words and advice.
     """
-    if package_version(TOOL) is None:
+    command = python_command("componentize_py", _CHILD, "--quiet", "--wit-path", str(job.wit))
+    if command is None:
         raise build_error(job.name, f"{TOOL} is not installed", advice=f"Install the package {TOOL}")
     if not job.source.stem.isidentifier():  # also keeps `-` from being an option of the tool
         raise build_error(job.name, f"its source {job.settings.source!r} has no module's name", advice="Rename it")
@@ -76,7 +77,6 @@ def compile_python(job: Job) -> bytes:
     (info / "cloche_build_info.py").write_text(f"WASI = {job.settings.wasi}\n")
     # With no environment named, the tool would offer the packages of whatever Python it finds, unpinned and unhashed.
     (empty / "lib" / "site-packages").mkdir(parents=True)
-    command = python_command("-c", _CHILD, "--quiet", "--wit-path", str(job.wit))
     if job.settings.world is not None:
         command += ["--world", job.settings.world]
     command += ["componentize", job.source.stem, "--output", str(out)]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
+from cloche.beneath import open_inside
 from cloche.build.failure import build_error
 
 MAX_FILES = 4000  # the largest pure Python package that was tried (sympy) has 1500
@@ -23,19 +26,18 @@ def collect(root: Path, name: str, *, everything: bool = False) -> dict[PurePosi
     """Read the files below `root`, by path relative to it, sorted.
 
     Left out: hidden files, caches, tests, documentation and built components; `everything` keeps all but caches.
-    Raises: ContractError (`component.build`) for too many files or bytes, and for a link that leads outside.
+    Raises: ContractError (`component.build`) for too many files or bytes, for a link that leads outside, and for what
+        cannot be read.
     """
     files: dict[PurePosixPath, bytes] = {}
     total = 0
-    outside = root.resolve()
-    for path in _walk(root, everything):
-        if not path.is_file():  # also a link in a circle, which cannot be resolved
+    for path in _walk(root, name, everything):
+        relative = path.relative_to(root).as_posix()
+        if not path.is_file():  # a pipe, a device, a link that leads nowhere or in a circle
             continue
-        if path.is_symlink() and not path.resolve().is_relative_to(outside):
-            raise build_error(name, f"{path.name!r} is a link that leads out of the plugin's directory")
-        data = read_at_most(path, MAX_TOTAL_BYTES - total + 1)
+        data = read_inside(root, relative, MAX_TOTAL_BYTES - total + 1, name)
         total += len(data)
-        files[PurePosixPath(path.relative_to(root).as_posix())] = data
+        files[PurePosixPath(relative)] = data
         if len(files) > MAX_FILES or total > MAX_TOTAL_BYTES:
             raise build_error(
                 name,
@@ -45,10 +47,22 @@ def collect(root: Path, name: str, *, everything: bool = False) -> dict[PurePosi
     return dict(sorted(files.items()))
 
 
-def read_at_most(path: Path, most: int) -> bytes:
-    """The first `most` bytes of a file: how large it is need not be believed, and a sparse one costs nothing."""
-    with path.open("rb") as file:
-        return file.read(most)
+def read_inside(root: Path, path: str, most: int, name: str) -> bytes:
+    """The first `most` bytes of the regular file `path` below `root`, also while somebody changes what lies there.
+
+    How large it is need not be believed, and a sparse one costs nothing.
+    Raises: ContractError (`component.build`) for a link that leads outside, and for what cannot be read.
+    """
+    try:
+        descriptor = open_inside(root, path)
+        with os.fdopen(descriptor, "rb") as file:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):  # reading a pipe or a device might never end
+                raise build_error(name, f"{path!r:.200} is not a regular file")
+            return file.read(most)
+    except OSError as error:
+        if error.errno == errno.EXDEV:
+            raise build_error(name, f"{path!r:.200} is a link that leads out of the plugin's directory") from error
+        raise build_error(name, f"{path!r:.200} cannot be read: {error.strerror or error}") from error
 
 
 def place(files: Files, directory: Path) -> None:
@@ -64,17 +78,20 @@ def native_files(files: Files) -> list[str]:
     return [str(path) for path in files if path.name.endswith(NATIVE_SUFFIXES) or ".so." in path.name]
 
 
-def _walk(root: Path, everything: bool) -> Iterator[Path]:
-    for directory, children, names in os.walk(root):
+def _walk(root: Path, name: str, everything: bool) -> Iterator[Path]:
+    def refuse(error: OSError) -> None:
+        raise build_error(name, f"the directory {error.filename!r:.200} cannot be read: {error.strerror}") from error
+
+    for directory, children, names in os.walk(root, onerror=refuse):
         children[:] = sorted(
             child
             for child in children
             if child != "__pycache__" and (everything or (child not in _SKIPPED_DIRECTORIES and child[0] != "."))
         )
-        for name in sorted(names):
-            if name.endswith(".pyc"):
+        for each in sorted(names):
+            if each.endswith(".pyc"):
                 continue
             if everything or not (
-                name.startswith((".", "test_")) or name.endswith(_SKIPPED_SUFFIXES) or name in _SKIPPED_FILES
+                each.startswith((".", "test_")) or each.endswith(_SKIPPED_SUFFIXES) or each in _SKIPPED_FILES
             ):
-                yield Path(directory) / name
+                yield Path(directory) / each

@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 
 from cloche.build.failure import build_error
@@ -98,9 +99,17 @@ def run_tool(
     return ToolResult(result.status, output)
 
 
-def python_command(*arguments: str) -> list[str]:
-    """A command of this interpreter that sees only installed packages, not the current directory or the user's own."""
-    return [sys.executable, "-s", "-P", *arguments]
+def python_command(package: str, code: str, *arguments: str) -> list[str] | None:
+    """A command of this interpreter for `code`, which uses `package`; None when that is not installed.
+
+    It finds the package where this process has it, and what lies beside it; neither the current directory nor anything
+    else that the environment names.
+    """
+    spec = find_spec(package)
+    if spec is None or spec.origin is None:
+        return None
+    beside = str(Path(spec.origin).parent.parent)
+    return [sys.executable, "-I", "-c", f"import sys; sys.path.append({beside!r}); {code}", *arguments]
 
 
 def only(program: Path, writable: Sequence[Path]) -> Reach:

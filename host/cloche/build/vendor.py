@@ -26,6 +26,7 @@ _GUEST = {
     "platform_system": "wasi",
 }
 MAX_PACKAGES = 200
+_PIP = "import runpy; runpy.run_module('pip', run_name='__main__', alter_sys=True)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,13 +134,14 @@ def _pip(requirements: tuple[str, ...], name: str, work: Path) -> None:
     choose = ["--only-binary", ":all:", "--platform", "any", "--implementation", "py", "--abi", "none"]
     target = ["--python-version", GUEST_PYTHON, "--target", str(work / "site")]
     quiet = ["--no-compile", "--no-input", "--quiet", "--disable-pip-version-check"]
-    command = python_command("-m", "pip", "install", *quiet, *choose, *target, *requirements)
+    command = python_command("pip", _PIP, "install", *quiet, *choose, *target, *requirements)
+    if command is None:
+        advice = "This environment has no pip: install the packages named in `requirements` into it"
+        raise build_error(name, "its requirements cannot be fetched", advice=advice)
     result = run_tool(command, tool="pip", name=name, work=work, keep_environment=True, limits=FETCH_LIMITS)
     if result.status == 0:
         return
-    if "No module named pip" in result.output:
-        advice = "This environment has no pip: install the packages named in `requirements` into it"
-    elif "No matching distribution" in result.output:
+    if "No matching distribution" in result.output:
         advice = (
             "A component runs pure Python only: choose a package or version whose wheel ends in -none-any.whl, and"
             " check the name's spelling"

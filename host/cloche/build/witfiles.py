@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from cloche.build.failure import build_error
-from cloche.build.sources import read_at_most
+from cloche.build.sources import read_inside
 
 MAX_WIT_FILES = 500
 MAX_WIT_BYTES = 4 << 20
@@ -19,7 +19,7 @@ MAX_WIT_BYTES = 4 << 20
 _VERSION = r"@(\d+\.\d+\.\d+(?:-[0-9A-Za-z-]+(?:\.[0-9A-Za-z-]+)*)?(?:\+[0-9A-Za-z-]+(?:\.[0-9A-Za-z-]+)*)?)"
 _COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
 _PACKAGE = re.compile(rf"^\s*package\s+([a-z0-9-]+:[a-z0-9-]+)(?:{_VERSION})?\s*[;{{]", re.MULTILINE)
-_WORLD = re.compile(r"^\s*world\s+(%?[a-z][a-z0-9-]*)", re.MULTILINE)
+_WORLD = re.compile(r"\bworld\s+(%?[a-zA-Z][a-zA-Z0-9-]*)\s*\{")
 _REFERENCE = re.compile(rf"\b([a-z][a-z0-9-]*:[a-z][a-z0-9-]*)/%?[a-z][a-z0-9-]*(?:{_VERSION})?")
 
 PackageId = tuple[str, str]
@@ -124,9 +124,7 @@ def _package(paths: list[Path], name: str) -> WitPackage | None:
     files: list[tuple[str, bytes]] = []
     left = MAX_WIT_BYTES
     for path in paths:
-        if not path.is_file():  # reading a pipe or a device might never end
-            raise build_error(name, f"{path.name!r} is not a regular file")
-        files.append((path.name, read_at_most(path, left + 1)))
+        files.append((path.name, read_inside(path.parent, path.name, left + 1, name)))
         left -= len(files[-1][1])
         if left < 0:
             raise build_error(name, f"a WIT package has more than {MAX_WIT_BYTES >> 20} MiB")

@@ -66,7 +66,7 @@ def build(
     from cloche.build.builder import build_plugin
     from cloche.build.settings import build_settings
     from cloche.caches import Caches
-    from cloche.config import Settings
+    from cloche.config import Settings, ensure_private_directory
     from cloche.errors import ContractError
 
     screen, root = Screen(as_json), Path(directory)
@@ -78,6 +78,7 @@ def build(
         message = f"component.path {component.path} leads out of the plugin's directory; name the file with --out"
         raise ContractError(message, code="component.build", plugin=manifest.id)
     environment = Settings.from_environment()
+    ensure_private_directory(environment.home)
     with screen.progress(f"building {manifest.id}") as step:
         made = build_plugin(root, settings, out=target, cache=environment.build_cache, progress=step)
         if not made.cached:

@@ -117,9 +117,9 @@ def compile_code(
             nice=nice,
             watch=_Watch(digest, kind, progress, cancelled),
         )
-        if confined is not None:
-            confined(result.level)
         _ensure_compiled(result, output, digest, kind, limits)
+        if confined is not None:  # one that was killed early may not have got as far
+            confined(result.level)
         sealed.seal(output)
     except BaseException:
         os.close(output)

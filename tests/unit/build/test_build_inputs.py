@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
 import pytest
 
+from cloche.beneath import open_inside
 from cloche.build import sources, vendor, witfiles
+from cloche.build.builder import read_inputs
 from cloche.build.cache import BuildCache
+from cloche.build.settings import BuildSettings, Language
 from cloche.build.tool import ToolResult
 from cloche.errors import ContractError
 from cloche.resources import wit_dir
@@ -47,11 +51,25 @@ def test_a_link_out_of_the_directory_is_refused(tmp_path: Path) -> None:
     """A plugin's directory cannot pull a file of its user into a component; a link inside is followed."""
     (tmp_path / "secret").write_text("s")
     plugin = write(tmp_path / "plugin", {"app.py": "x"})
-    (plugin / "inside.py").symlink_to(plugin / "app.py")
+    (plugin / "inside.py").symlink_to("app.py")
     assert sources.collect(plugin, "acme/x")[PurePosixPath("inside.py")] == b"x"
     (plugin / "outside.py").symlink_to(tmp_path / "secret")
     with pytest.raises(ContractError, match=r"'outside\.py' is a link that leads out"):
         sources.collect(plugin, "acme/x")
+
+
+def test_what_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A source that is not there for this user does not silently stay out of the component."""
+    write(tmp_path, {"app.py": "x", "closed/secret.py": "x"})
+
+    def refuse(directory: Path, path: str) -> int:
+        if path == "closed/secret.py":
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return open_inside(directory, path)
+
+    monkeypatch.setattr(sources, "open_inside", refuse)
+    with pytest.raises(ContractError, match=r"'closed/secret\.py' cannot be read: Permission denied"):
+        sources.collect(tmp_path, "acme/x")
 
 
 def test_a_huge_directory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,6 +135,14 @@ def test_the_plugins_own_packages_come_first(tmp_path: Path) -> None:
     assert PurePosixPath("deps/x-three/mine.wit") in witfiles.resolve(own, library, "acme/p")
 
 
+def test_the_world_may_lie_beside_the_sources(tmp_path: Path) -> None:
+    """With `wit = "."` the sources stay in."""
+    write(tmp_path, {"app.py": "x", "world.wit": "package a:b;\nworld w {}"})
+    settings = BuildSettings("acme/x", "app.py", Language.PYTHON, wit=".")
+    inputs = read_inputs(tmp_path, settings, BuildCache(tmp_path / "cache"), silent)
+    assert [list(map(str, inputs.groups[group])) for group in ("app", "wit")] == [["app.py"], ["world.wit"]]
+
+
 @pytest.mark.parametrize(
     ("files", "words"),
     [
@@ -137,6 +163,8 @@ def test_missing_wit_is_named(tmp_path: Path, files: dict[str, str], words: str)
     ("text", "expected"),
     [
         ("package a:b;\nworld w {}", "w"),
+        ("package a:b; @since(version = 1.0.0) world w {}", "w"),
+        ("package a:b; // world x {}\nworld w { import the-world: func(world: string); }", "w"),
         ("package a:b; interface i {}", "none"),
         ("package a:b;\nworld w {}\nworld %use {}", "w, %use"),
     ],
@@ -183,7 +211,6 @@ def test_fetched_packages_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     [
         ({"thing/_speedups.so": "x"}, "", r"compiled libraries, such as thing/_speedups\.so"),
         ({}, "ERROR: No matching distribution found for no-such-thing", "-none-any"),
-        ({}, "No module named pip", "no pip"),
         ({}, "ERROR: certificate", "certificate"),
     ],
 )
@@ -195,6 +222,13 @@ def test_packages_that_cannot_run_are_refused(
     with pytest.raises(ContractError, match=words):
         vendor.vendor(("no-such-thing",), "acme/x", BuildCache(tmp_path), silent)
     assert not (tmp_path / "vendor").exists()
+
+
+def test_a_missing_pip_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some environments have none; the packages may then be installed beside the host."""
+    monkeypatch.setattr(vendor, "python_command", lambda *_: None)
+    with pytest.raises(ContractError, match="no pip"):
+        vendor.vendor(("no-such-thing",), "acme/x", BuildCache(tmp_path), silent)
 
 
 @pytest.mark.parametrize("text", ["--index-url=x", "a b", "x @ https://example.com/x.whl", "../x", ""])

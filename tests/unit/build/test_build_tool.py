@@ -51,6 +51,21 @@ def test_the_environment_is_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert "SECRET_OF_MINE" in run(show, tmp_path, keep_environment=True).output.split()
 
 
+def test_packages_are_found_where_this_process_has_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also in a place that only this process's own path names; what the environment names besides is not there."""
+    for place, name in (("mine", "found_here"), ("named", "found_there")):
+        (tmp_path / place / name).mkdir(parents=True)
+        (tmp_path / place / name / "__init__.py").write_text("")
+    monkeypatch.syspath_prepend(tmp_path / "mine")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "named"))
+    command = tool.python_command("found_here", "import found_here; print(sys.argv[1:]); import found_there", "a", "b")
+    assert command is not None
+    result = run_tool(command, tool="python", name="acme/x", work=tmp_path, keep_environment=True)
+    assert "['a', 'b']" in result.output
+    assert "No module named 'found_there'" in result.output
+    assert tool.python_command("not_anywhere", "") is None
+
+
 def test_output_is_bounded_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A tool that floods its output costs disk for a moment, not memory."""
     monkeypatch.setattr(tool, "MAX_OUTPUT_BYTES", 100)
