@@ -57,6 +57,10 @@ bench name="" *args: setup
     fi
     for script in tests/bench/*.py; do python "$script"; done
 
+# Print what plugins in each language make of each WIT type, and what is refused
+conformance: setup
+    @cd tests && python -m support.conformance
+
 # Write the reference pages (docs/errors.md, the synopses in docs/cli.md, docs/values.md) anew
 docs: setup
     python docs/reference.py

@@ -61,7 +61,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--home", type=Path)
     options = parser.parse_args()
-    home = options.home or Path(tempfile.mkdtemp(prefix="cloche-bench-"))
+    with tempfile.TemporaryDirectory(prefix="cloche-bench-") as temporary:
+        compare(options.home or Path(temporary))
+    return 0
+
+
+def compare(home: Path) -> None:
+    """Both, with everything below `home`."""
     settings = replace(Settings.from_environment(), home=home, background_compile=False)
     with cloche.Host(settings=settings) as host:
         pooled = host.load(guests_dir() / "noop", trust=cloche.Trusted("benchmark"))
@@ -72,7 +78,6 @@ def main() -> int:
         fresh = host.load_bytes(component, trust=cloche.Trusted("benchmark"))
         once = fresh["cloche:noop/scalar"].add
         watch(f"{INSTANCES:,} fresh instances", repeat(once, 100), repeat(once, INSTANCES))
-    return 0
 
 
 if __name__ == "__main__":

@@ -99,8 +99,10 @@ def main() -> int:
     parser.add_argument("--home", type=Path)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    home = options.home or Path(tempfile.mkdtemp(prefix="cloche-bench-"))
-    with cloche.Host(home=home) as host:
+    with (
+        tempfile.TemporaryDirectory(prefix="cloche-bench-") as temporary,
+        cloche.Host(home=options.home or Path(temporary)) as host,
+    ):
         plugin = host.load(guests_dir() / "noop", trust=cloche.Trusted("benchmark"))
         public = plugin[INTERFACE].add.call
         built = host.inspect(guests_dir() / "noop")
