@@ -109,9 +109,8 @@ def run(
     """Run a plugin that has one obvious thing to do.
 
     A plugin that exports wasi:cli/run is run as a command; the exit status is 0, or 1 when it says that it failed.
-    Otherwise the plugin must have
-    exactly one function, apart from its lifecycle, that takes nothing or one string: that function is called with TEXT.
-    For any other plugin use `cloche call`.
+    Otherwise the plugin must have exactly one function, apart from its lifecycle, that takes nothing or one string:
+    that function is called with TEXT. For any other plugin use `cloche call`.
     """
     from cloche.cli.session import Request, open_plugin
 
