@@ -79,7 +79,7 @@ def test_a_wit_file_is_a_file(tmp_path: Path, make: object) -> None:
     """A pipe or a device in the place of a WIT file is refused instead of read."""
     root = plugin(tmp_path / "p")
     make(root / "wit/x.wit")  # type: ignore[operator]
-    with pytest.raises(ContractError, match=r"'x\.wit' is not a regular file"):
+    with pytest.raises(ContractError, match=r"'x\.wit' is (not a regular file|a link that leads out)"):
         witfiles.resolve(root / "wit", tmp_path, "acme/thief")
 
 
