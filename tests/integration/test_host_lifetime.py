@@ -190,7 +190,9 @@ def test_a_host_that_nobody_closed_is_freed_with_a_warning(tmp_path: Path, side:
 FORKED = (
     SETUP
     + """
+import warnings
 from cloche.errors import LimitError
+warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)  # from Python 3.12 on
 def in_child(work):
     sys.stdout.flush()
     pid = os.fork()

@@ -202,7 +202,7 @@ with Gate(side, folder) as gate:
             return at(depth - 1)
         point.act()
         return "fine"
-    for depth in range(900, 990):
+    for depth in range(900, sys.getrecursionlimit()):
         try: seen.add(at(depth))
         except (RecursionError, Exception) as error: seen.add(getattr(error, "code", type(error).__name__))
     print("fine" in seen, len(seen) > 1, point.many(2))
