@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from cloche import app
 from cloche.app import Host
+from cloche.engine.instance import StoreBounds
 from cloche.errors import ClocheError, LimitError, UsageError
 from cloche.model import State
 from cloche.runtime.plugin import ExtensionPoint, Plugin
@@ -210,3 +213,17 @@ def test_handles_are_bounded(gated: Gate, gate: GateHost) -> None:
     point.keep(5)
     assert code_of(point.keep, 6) == "limit.handles"
     assert [thing.closed for thing in gate.things] == [1] * 11
+
+
+@pytest.mark.adversarial
+@pytest.mark.parametrize("name", ["memory_bytes", "memories", "tables", "table_elements", "instances"])
+def test_the_engine_holds_each_bound_of_the_plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """What a component holds is counted before it is loaded; should that ever be too low, the engine refuses."""
+
+    def planned(*bounds: int) -> StoreBounds:
+        return replace(StoreBounds(*bounds), **{name: 0})
+
+    monkeypatch.setattr(app, "StoreBounds", planned)
+    with open_host() as host:
+        point = load(host, tmp_path, BASICS)[""]
+        assert code_of(point.add, 1, 1) == "engine.instantiate"

@@ -16,7 +16,7 @@ import pytest
 
 from cloche.app import Host
 from cloche.errors import ClocheError, GuestTrap, LimitError, UsageError
-from cloche.model import State
+from cloche.model import Metering, State
 from cloche.runtime import pool as pool_module
 from cloche.runtime.plugin import ExtensionPoint
 from support.life_plugin import component_of
@@ -273,6 +273,19 @@ def test_a_destructor_that_fails_is_named(
     assert caught.value.code == code
     assert caught.value.usage is not None
     assert point.calls() == 1
+
+
+def test_a_destructor_has_a_deadline_of_its_own(tmp_path: Path, component: bytes) -> None:
+    """Where no fuel is counted the clock ends a destructor that loops, though the call before it ended long ago."""
+    with open_host(metering=Metering.DEADLINE) as host:
+        more = '[limits]\ndeadline = "200ms"\n'
+        plugin = load(host, tmp_path, component, plugin_id="acme/loops", instances="single", more=more)
+        point = plugin["test:counters/counters"]
+        point.counter(777).close()
+        with pytest.raises(LimitError) as caught:
+            point.calls()
+        assert caught.value.code == "limit.deadline"
+        assert point.calls() == 1
 
 
 def test_handles_of_a_trapped_instance_are_closed(point: ExtensionPoint) -> None:
