@@ -126,7 +126,8 @@ def test_ctrl_c_after_an_inner_host_is_closed(tmp_path: Path) -> None:
     source = (
         SETUP
         + """
-with Gate(side, folder / "a") as first:
+from cloche.model import Metering
+with Gate(side, folder / "a", metering=Metering.DEADLINE) as first:
     point = first.load(); point.next()
     with Gate(side, folder / "b") as second:
         second.load().next()
@@ -134,7 +135,7 @@ with Gate(side, folder / "a") as first:
     print(interrupted(point.spin), point.next())
 """
     )
-    ensure_good(run_program(source, tmp_path, timeout=30), "interrupted 1\n")
+    ensure_good(run_program(source, tmp_path, timeout=20), "interrupted 1\n")
 
 
 def test_signals_are_as_before_once_the_last_host_is_closed(tmp_path: Path) -> None:
