@@ -78,6 +78,13 @@ def test_payload_out_at_the_bound_and_one_over(basics: ExtensionPoint) -> None:
     assert len(basics.give(5001)) == 5001
 
 
+def test_not_even_a_number_comes_out_above_the_payload(basics: ExtensionPoint) -> None:
+    """A result of fixed size counts like any other."""
+    most = basics.next.call().usage.bytes_out
+    assert basics.next.options(payload=most)() > 0
+    assert code_of(basics.next.options(payload=most - 1)) == "limit.payload"
+
+
 def test_options_lower_and_never_raise(host: Host, tmp_path: Path) -> None:
     """An option above the plugin's limit leaves the plugin's limit in force."""
     point = load(host, tmp_path, BASICS, plugin_id="acme/strict", more="[limits]\nfuel = 1000\n")[""]

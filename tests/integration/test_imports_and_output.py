@@ -270,6 +270,14 @@ def test_output_at_the_exact_limit_is_whole(host: Host, tmp_path: Path, writing:
     assert events(host, "output")[-1]["text"] == "0123456789abcde\n" * 2
 
 
+def test_each_call_has_an_output_of_its_own(host: Host, tmp_path: Path, writing: bytes) -> None:
+    """What an instance wrote in an earlier call takes nothing from the limit of a later one, and is not told again."""
+    point = load(host, tmp_path, writing, instances="single", more="[limits]\noutput = 20\n")[""]
+    for _ in range(3):
+        point.print(False, 16, 1)
+    assert [data["text"] for data in events(host, "output")] == ["0123456789abcde\n"] * 3
+
+
 def test_only_the_flooded_stream_is_marked(host: Host, tmp_path: Path, writing: bytes) -> None:
     """A stream that wrote nothing has no event, also when the other one was cut."""
     point = load(host, tmp_path, writing, instances="pooled", more="[limits]\noutput = 100\n")[""]
