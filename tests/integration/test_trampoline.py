@@ -131,8 +131,9 @@ def test_without_a_clock_a_cancelled_guest_ends_in_its_call_of_the_host(tmp_path
 
     class Cancelling(GateHost):
         def make(self) -> Thing:
-            loop.call_soon_threadsafe(task.cancel)
-            asyncio.run_coroutine_threadsafe(asyncio.sleep(0.1), loop).result(30)
+            if not self.things:
+                loop.call_soon_threadsafe(task.cancel)
+                asyncio.run_coroutine_threadsafe(asyncio.sleep(0.1), loop).result(30)
             return super().make()
 
     side = Cancelling()
