@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from cloche.confine.child import ChildResult
+from cloche.confine.child import ChildResult, run_confined_python
 from cloche.confine.level import offered
 from cloche.confine.limits import ChildLimits
 from cloche.confine.memory import can_seal
@@ -157,10 +157,10 @@ def test_a_compile_can_be_cancelled_and_tells_its_progress() -> None:
 @pytest.mark.skipif(not offered().meets("landlock+seccomp"), reason=f"this system offers {offered().word}")
 def test_a_compiler_that_was_taken_over_cannot_get_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """It has threads and memory for code, and is refused files, sockets, processes and all else."""
-    genuine, caught = compile_.run_confined_python, list[ChildResult]()
+    caught: list[ChildResult] = []
 
     def probe(_module: str, _arguments: list[str], **options: Any) -> ChildResult:
-        caught.append(genuine("support.confine_probe", ["probe"], path=(TESTS,), **options))
+        caught.append(run_confined_python("support.confine_probe", ["probe"], path=(TESTS,), **options))
         return caught[0]
 
     monkeypatch.setattr(compile_, "run_confined_python", probe)
@@ -175,10 +175,9 @@ def test_a_compiler_that_was_taken_over_cannot_get_out(monkeypatch: pytest.Monke
 
 def test_native_code_of_another_length_than_was_told_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """A file that does not hold what the compiler says it wrote is never run."""
-    genuine = compile_.run_confined_python
 
     def cut(*arguments: Any, pass_fds: tuple[int, ...], **options: Any) -> ChildResult:
-        result = genuine(*arguments, pass_fds=pass_fds, **options)
+        result = run_confined_python(*arguments, pass_fds=pass_fds, **options)
         os.ftruncate(pass_fds[0], os.fstat(pass_fds[0]).st_size - 1)
         return result
 

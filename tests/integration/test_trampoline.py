@@ -130,10 +130,13 @@ def test_without_a_clock_a_cancelled_guest_ends_in_its_call_of_the_host(tmp_path
     """Nothing stops it while it computes, so the host does not serve it any longer."""
 
     class Cancelling(GateHost):
+        loop: asyncio.AbstractEventLoop
+        task: asyncio.Task[object]
+
         def make(self) -> Thing:
             if not self.things:
-                loop.call_soon_threadsafe(task.cancel)
-                asyncio.run_coroutine_threadsafe(asyncio.sleep(0.1), loop).result(30)
+                self.loop.call_soon_threadsafe(self.task.cancel)
+                asyncio.run_coroutine_threadsafe(asyncio.sleep(0.1), self.loop).result(30)
             return super().make()
 
     side = Cancelling()
@@ -141,14 +144,11 @@ def test_without_a_clock_a_cancelled_guest_ends_in_its_call_of_the_host(tmp_path
         point = gate.load()
 
         async def run() -> None:
-            nonlocal loop, task
-            loop = asyncio.get_running_loop()
-            task = asyncio.create_task(point.keep.call_async(20))
+            side.loop = asyncio.get_running_loop()
+            side.task = asyncio.create_task(point.keep.call_async(20))
             with pytest.raises(asyncio.CancelledError):
-                await task
+                await side.task
 
-        loop: asyncio.AbstractEventLoop
-        task: asyncio.Task[object]
         asyncio.run(run())
     assert [thing.closed for thing in side.things] == [1]
 
