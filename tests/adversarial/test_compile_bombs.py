@@ -5,13 +5,18 @@ The bounds are small here, so that the tests are quick; the real ones differ in 
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from cloche.confine.child import ChildResult, run_confined_python
+from cloche.confine.level import offered
 from cloche.confine.limits import ChildLimits
 from cloche.confine.memory import can_seal
+from cloche.engine import compile as compile_
 from cloche.engine import sealed
 from cloche.engine.compile import MAX_INPUT_BYTES, CodeKind, Progress, compile_code
 from cloche.engine.profile import Profile
@@ -20,6 +25,7 @@ from cloche.model import MIB, Digest
 from support.compile_wat import binary, component, digest_of, long_function, many_functions, nested_loops
 
 pytestmark = [pytest.mark.adversarial, pytest.mark.skipif(os.name != "posix", reason="children are POSIX processes")]
+TESTS = str(Path(__file__).resolve().parent.parent)
 USUAL = ChildLimits(file_bytes=64 * MIB)
 SMALL = ChildLimits(wall_ms=20_000, cpu_seconds=1, memory_bytes=96 * MIB, file_bytes=64 * MIB)
 
@@ -146,6 +152,38 @@ def test_a_compile_can_be_cancelled_and_tells_its_progress() -> None:
     assert caught.value.code == "usage.interrupted"
     assert [(step.stage, step.fraction) for step in told] == [("compile", None)] * 2
     assert digest_of(bomb)[:12] in told[0].text
+
+
+@pytest.mark.skipif(not offered().meets("landlock+seccomp"), reason=f"this system offers {offered().word}")
+def test_a_compiler_that_was_taken_over_cannot_get_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has threads and memory for code, and is refused files, sockets, processes and all else."""
+    caught: list[ChildResult] = []
+
+    def probe(_module: str, _arguments: list[str], **options: Any) -> ChildResult:
+        caught.append(run_confined_python("support.confine_probe", ["probe"], path=(TESTS,), **options))
+        return caught[0]
+
+    monkeypatch.setattr(compile_, "run_confined_python", probe)
+    with pytest.raises(EngineError, match="no usable answer"):
+        compiled(component())
+    found = json.loads(caught[0].stdout)
+    allowed = {"compute", "thread", "executable-memory"}
+    assert {name for name, outcome in found.items() if outcome == "allowed"} == allowed, found
+    # By the filter: Landlock alone would answer EACCES.
+    assert {found[name] for name in ("open", "create", "listdir", "mkdir", "exec")} == {"EPERM"}, found
+
+
+def test_native_code_of_another_length_than_was_told_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that does not hold what the compiler says it wrote is never run."""
+
+    def cut(*arguments: Any, pass_fds: tuple[int, ...], **options: Any) -> ChildResult:
+        result = run_confined_python(*arguments, pass_fds=pass_fds, **options)
+        os.ftruncate(pass_fds[0], os.fstat(pass_fds[0]).st_size - 1)
+        return result
+
+    monkeypatch.setattr(compile_, "run_confined_python", cut)
+    with pytest.raises(EngineError, match="no usable answer"):
+        compiled(component())
 
 
 def test_failures_leave_nothing() -> None:

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
+import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from cloche.confine import launcher
 from cloche.confine.child import ChildOutcome, ChildResult, run_confined, run_confined_python
 from cloche.confine.level import offered
 from cloche.confine.limits import ChildLimits
 from cloche.confine.seccomp import Group
 from cloche.errors import EngineError
-from cloche.model import MIB
+from cloche.model import GIB, MIB
 
 pytestmark = [
     pytest.mark.adversarial,
@@ -87,15 +91,92 @@ def test_a_child_keeps_no_right_of_root(tmp_path: Path) -> None:
 
 
 def test_a_child_starts_with_nothing() -> None:
-    """No environment, no descriptor but its streams, the report and the listing; its own session; no core file."""
+    """No environment, no descriptor but its streams, the report and the listing; its own session."""
     found = json.loads(child("surroundings").stdout)
     assert found["environment"].keys() <= {"LC_CTYPE"}
     assert found["directory"] == "/"
     assert len(found["descriptors"]) <= 5
     assert found["session"] is True
-    assert found["core"] == [0, 0]
     assert found["umask"] == 0o077
+
+
+def test_a_child_keeps_only_its_streams_once_it_is_locked_in() -> None:
+    """Neither our code nor a program can write into the report of how well it is confined."""
+    assert json.loads(child("descriptors").stdout) == [0, 1, 2]
+    listing = run_confined(["/bin/ls", "/proc/self/fd"], readable=("/proc",))
+    assert len(listing.stdout.split()) == 4, listing  # and the listed directory
+
+
+def test_a_child_blocks_no_signal() -> None:
+    """What the thread that starts it has blocked could not end the child at its bounds."""
+    blocked = {signal.SIGXCPU, signal.SIGTERM, signal.SIGSEGV}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, blocked)
+    try:
+        found = json.loads(child("surroundings").stdout)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     assert found["mask"] == []
+
+
+def test_each_resource_of_a_child_is_bounded() -> None:
+    """Every limit is in force as given, soft and hard, or lower where ours is; a child may be given less priority."""
+    limits = ChildLimits(cpu_seconds=7, memory_bytes=200 * MIB, file_bytes=12345, open_files=33)
+    expected = {
+        "RLIMIT_CORE": 0,
+        "RLIMIT_DATA": 200 * MIB,
+        "RLIMIT_AS": 200 * MIB + 2 * GIB,
+        "RLIMIT_FSIZE": 12345,
+        "RLIMIT_NOFILE": 33,
+        "RLIMIT_MEMLOCK": 0,
+        "RLIMIT_MSGQUEUE": 0,
+    }
+    result = run_confined_python("support.confine_probe", ["surroundings"], path=(TESTS,), limits=limits, nice=1)
+    found = json.loads(result.stdout)
+    for name, value in expected.items():
+        ours = resource.getrlimit(getattr(resource, name))[1]
+        bound = value if ours == resource.RLIM_INFINITY else min(value, ours)
+        assert found["limits"][name] == [bound, bound], name
+    assert found["limits"]["RLIMIT_CPU"] == [7, 8]
+    assert found["nice"] == min(19, os.getpriority(os.PRIO_PROCESS, 0) + 1)
+
+
+def test_memory_that_is_shared_counts_too() -> None:
+    """No limit of the kernel counts shared pages; they are measured."""
+    result = child("share", limits=ChildLimits(memory_bytes=128 * MIB), argument="192")
+    assert result.outcome is ChildOutcome.MEMORY
+
+
+def test_a_child_that_wrote_too_much_and_ended_is_refused() -> None:
+    """It ends before anybody looks at what it wrote, and is told apart from one that kept to its bound."""
+
+    def wait_for_its_end(_: float) -> bool:
+        listing = Path(f"/proc/self/task/{threading.get_native_id()}/children").read_text().split()
+        os.waitid(os.P_PID, int(listing[0]), os.WEXITED | os.WNOWAIT)
+        return True
+
+    limits = ChildLimits(output_bytes=1000)
+    result = run_confined(["/bin/cat"], stdin=b"x" * 1001, limits=limits, watch=wait_for_its_end)
+    assert (result.outcome, len(result.stdout)) == (ChildOutcome.OUTPUT, 1000)
+
+
+def test_a_child_gains_no_privilege_by_exec() -> None:
+    """Our own code and programs are locked in so that no set-user-id program lifts them out."""
+    program = run_confined(["/bin/cat", "/proc/self/status"], readable=("/proc",))
+    for status in (child("status").stdout, program.stdout):
+        assert b"NoNewPrivs:\t1\n" in status
+
+
+def test_a_child_whose_parent_is_gone_does_not_begin() -> None:
+    """A parent that dies before the child has bound itself to it leaves no child that nobody watches."""
+    read_end, write_end = os.pipe()
+    plan = {"report": write_end, "parent": 1 << 30, "rlimits": {}, "nice": 0, "program": ["/bin/echo", "begun"]}
+    plan |= {"package": str(Path(launcher.__file__).parent.parent), "path": [], "supervised": True}
+    plan |= {"readable": [], "writable": [], "executable": None, "groups": None}
+    argv = [sys.executable, "-I", "-S", launcher.__file__, json.dumps(plan)]
+    result = subprocess.run(argv, pass_fds=[write_end], capture_output=True, check=False)
+    os.close(write_end)
+    with os.fdopen(read_end, "rb") as report:
+        assert (result.returncode, result.stdout, report.read()) == (launcher.FAILED_STATUS, b"", b"")
 
 
 @pytest.mark.skipif(not offered().seccomp, reason="no seccomp here")

@@ -18,7 +18,7 @@ import pytest
 from cloche.beneath import KernelOpener, WalkingOpener, choose_opener
 from cloche.capabilities.data.grant import INTERFACE, DataParams
 from cloche.capabilities.data.host import Data, DataHost
-from cloche.model import Limits
+from cloche.model import Limits, Ok
 from support.capability_rig import Rig, err, ok
 
 pytestmark = pytest.mark.adversarial
@@ -142,6 +142,26 @@ def test_planted_links_to_directories(trap: Trap, target: str) -> None:
         answers = {name: err(answer) for name, answer in every_call(trap.data, path).items()}
         assert set(answers.values()) == {"access-denied"}, path
         assert err(trap.data.rename("own", path)) == "access-denied"
+    trap.unharmed()
+
+
+@pytest.mark.parametrize("name", ["data", "data.tmp", "data.ledger"])
+def test_planted_links_in_the_storage_itself(trap: Trap, name: str) -> None:
+    """Nothing is made, read or removed where a link leads that stands in the place of what the host keeps."""
+    place = trap.root.parent / name
+    if place.is_dir():
+        shutil.rmtree(place)
+        place.symlink_to(trap.outside)
+    else:
+        place.unlink()
+        place.symlink_to(trap.outside / "secret")
+    data = trap.open()
+    for answer in (data.write("evil", b"evil"), data.remove("secret"), data.read("secret"), data.usage()):
+        assert not isinstance(answer, Ok)
+    data.close()
+    place.unlink()
+    trap.data.close()
+    trap.data = trap.open()
     trap.unharmed()
 
 

@@ -101,6 +101,33 @@ def test_a_manifest_that_leads_out_is_none(plugin: Path, link: Callable[[Path], 
     assert "hunter2" not in str(caught.value)
 
 
+def test_a_component_that_is_too_large_is_refused_unread(plugin: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its size alone is enough: nothing of a file that would fill the memory is read."""
+    monkeypatch.setattr(artifact, "MAX_COMPONENT_BYTES", len(OWN))
+    assert read(plugin).component == OWN
+    os.truncate(plugin / "plugin.wasm", 1 << 42)
+    with pytest.raises(ContractError, match="has 4398046511104 bytes, more than") as caught:
+        read(plugin)
+    assert caught.value.code == "component.too-large"
+
+
+def test_a_component_that_grows_while_it_is_read_is_refused(plugin: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is read is bounded by what is read, and not only by the size that the file had."""
+    component, fstat = plugin / "plugin.wasm", os.fstat
+    monkeypatch.setattr(artifact, "MAX_COMPONENT_BYTES", len(OWN) + 10)
+
+    def growing(descriptor: int) -> os.stat_result:
+        found = fstat(descriptor)
+        if os.path.samestat(found, component.stat()):
+            os.truncate(component, 1 << 20)
+        return found
+
+    monkeypatch.setattr(os, "fstat", growing)
+    with pytest.raises(ContractError, match="grew past") as caught:
+        read(plugin)
+    assert caught.value.code == "component.too-large"
+
+
 def test_a_file_that_cannot_be_read_once_it_is_open_is_missing() -> None:
     """A failing disk, or a file of the kernel's that opens and cannot be read, is an error of ours."""
     with pytest.raises(ClocheError) as caught:

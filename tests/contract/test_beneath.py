@@ -93,3 +93,10 @@ def test_a_strict_opener_follows_none(make: Any, root: Path, path: str) -> None:
     """Without `links` any link in a path is refused as one."""
     assert read(make(), root, path) == errno.ELOOP
     assert read(make(), root, "a/b/file") == "inside"
+
+
+@pytest.mark.skipif(not Path("/proc/version").exists(), reason="another file system is needed")
+def test_a_strict_opener_stays_on_one_file_system(make: Any) -> None:
+    """What is mounted below a directory is no part of it; with `links` it is."""
+    assert read(make(), Path("/"), "proc/version") == errno.EXDEV
+    assert isinstance(read(make(links=True), Path("/"), "proc/version"), str)

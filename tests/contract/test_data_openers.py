@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from cloche.beneath import KernelOpener, WalkingOpener, choose_opener
+from cloche.capabilities.data import directory
 from cloche.capabilities.data.grant import INTERFACE, DataParams
 from cloche.capabilities.data.host import MAX_CALL_BYTES, Data, DataHost
 from cloche.capabilities.data.ledger import FILE_NAME
@@ -320,6 +321,47 @@ def test_a_killed_writer_causes_a_new_count(plugin: Plugin) -> None:
         (plugin.root.parent / "data.tmp" / "leftover").write_bytes(b"x" * 100)
         assert ok(data.usage())["used_bytes"] == 3
         assert list((plugin.root.parent / "data.tmp").iterdir()) == []
+
+
+def test_a_writer_that_is_killed_after_its_change_is_noticed(plugin: Plugin, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The ledger says that it is not to be believed from before the first change until after the last."""
+    data, ledger, rename = plugin.instance(), plugin.root.parent / FILE_NAME, os.rename
+    ok(data.write("a", b"123"))
+    left: list[bytes] = []
+
+    def look(*arguments: Any, **options: Any) -> None:
+        rename(*arguments, **options)
+        left.append(ledger.read_bytes())
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "rename", look)
+        ok(data.write("b", b"4567"))
+    ledger.write_bytes(left[0])
+    assert ok(data.usage())["used_bytes"] == 7
+
+
+def test_a_write_that_fails_leaves_no_temporary_file(plugin: Plugin, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was written beside the directory is gone at once, not only with the next count."""
+    data = plugin.instance()
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "rename", refuse)
+        assert reason(data.write("a", b"123")) == "the storage failed"
+    assert list((plugin.root.parent / "data.tmp").iterdir()) == []
+
+
+def test_a_listing_is_bounded(plugin: Plugin, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A directory of more entries than are read at once is an error value, whoever filled it."""
+    monkeypatch.setattr(directory, "MAX_ENTRIES", 5)
+    data = plugin.instance()
+    for number in range(5):
+        ok(data.write(f"d/{number}", b""))
+    assert len(ok(data.list_directory("d"))) == 5
+    (plugin.root / "d" / "planted").symlink_to("/")
+    assert err(data.list_directory("d")) == "too-large"
 
 
 def test_a_full_disk_is_other(plugin: Plugin, monkeypatch: pytest.MonkeyPatch) -> None:

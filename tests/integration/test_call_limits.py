@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from cloche import app
 from cloche.app import Host
+from cloche.engine.instance import StoreBounds
 from cloche.errors import ClocheError, LimitError, UsageError
 from cloche.model import State
 from cloche.runtime.plugin import ExtensionPoint, Plugin
@@ -73,6 +76,13 @@ def test_payload_out_at_the_bound_and_one_over(basics: ExtensionPoint) -> None:
     assert len(basics.give.options(payload=most)(5000)) == 5000
     assert code_of(basics.give.options(payload=most), 5001) == "limit.payload"
     assert len(basics.give(5001)) == 5001
+
+
+def test_not_even_a_number_comes_out_above_the_payload(basics: ExtensionPoint) -> None:
+    """A result of fixed size counts like any other."""
+    most = basics.next.call().usage.bytes_out
+    assert basics.next.options(payload=most)() > 0
+    assert code_of(basics.next.options(payload=most - 1)) == "limit.payload"
 
 
 def test_options_lower_and_never_raise(host: Host, tmp_path: Path) -> None:
@@ -210,3 +220,17 @@ def test_handles_are_bounded(gated: Gate, gate: GateHost) -> None:
     point.keep(5)
     assert code_of(point.keep, 6) == "limit.handles"
     assert [thing.closed for thing in gate.things] == [1] * 11
+
+
+@pytest.mark.adversarial
+@pytest.mark.parametrize("name", ["memory_bytes", "memories", "tables", "table_elements", "instances"])
+def test_the_engine_holds_each_bound_of_the_plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """What a component holds is counted before it is loaded; should that ever be too low, the engine refuses."""
+
+    def planned(*bounds: int) -> StoreBounds:
+        return replace(StoreBounds(*bounds), **{name: 0})
+
+    monkeypatch.setattr(app, "StoreBounds", planned)
+    with open_host() as host:
+        point = load(host, tmp_path, BASICS)[""]
+        assert code_of(point.add, 1, 1) == "engine.instantiate"

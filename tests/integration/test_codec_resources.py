@@ -19,6 +19,7 @@ from cloche.engine.codec.function import HostPlan
 from cloche.engine.codec.handles import GuestResource, ResourceBridge
 from cloche.engine.ffi import VAL_BYTES
 from cloche.errors import CapabilityError, ClocheError, LimitError, UsageError
+from cloche.handles import Handles
 from cloche.model import Err, Ok
 from cloche.values import Case as VariantCase
 from cloche.wit.types import (
@@ -216,6 +217,30 @@ def test_too_many_host_handles_trap_and_close_the_last(host: HostSide) -> None:
     assert len(host.made) == 11
     rig.close()
     assert [bucket.closed for bucket in host.made] == [1] * 11
+
+
+def test_what_a_caller_passes_beyond_the_limit_stays_his(host: HostSide) -> None:
+    """An object that the table has no room for is refused, and not closed for its owner."""
+    with rig_for(host, max_handles=10) as rig:
+        rig.call(KEEP, 10)
+        for function in (DROP, LEND):
+            with pytest.raises(LimitError, match="more than 10 live resources"):
+                rig.call(function, bucket := Bucket(1))
+            assert bucket.closed == 0
+        assert rig.bridge.live == 10
+
+
+def test_a_table_of_handles_is_bounded() -> None:
+    """One more than it holds is closed and refused; a place that was given up serves again."""
+    closed: list[str] = []
+    table = Handles[str](2, closed.append)
+    first = table.push("a")
+    table.push("b")
+    with pytest.raises(LimitError) as caught:
+        table.push("c")
+    assert (caught.value.code, closed, len(table)) == ("limit.handles", ["c"], 2)
+    table.release(first)
+    assert (table.push("d"), closed) == (first, ["c", "a"])
 
 
 def test_too_many_guest_handles_are_refused(host: HostSide) -> None:

@@ -239,6 +239,8 @@ def test_a_child_dies_with_its_parent() -> None:
         while not (found := listing.read_text().split()):
             time.sleep(0.01)
         child = Path("/proc") / found[0]
+        while (child / "comm").read_text() != "sleep\n":  # from then on only the kernel ends it
+            time.sleep(0.01)
         parent.kill()
         parent.wait()
     for _ in range(1000):

@@ -6,6 +6,7 @@ import copy
 import gc
 import pickle
 import threading
+import time
 from collections import UserList, deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,7 +21,7 @@ from cloche.model import State
 from cloche.runtime import pool as pool_module
 from cloche.runtime.plugin import ExtensionPoint
 from support.life_plugin import component_of
-from support.wat_plugins import load, open_host
+from support.wat_plugins import fuel_of, load, open_host
 
 WORLD = """package test:counters;
 interface counters {
@@ -273,6 +274,24 @@ def test_a_destructor_that_fails_is_named(
     assert caught.value.code == code
     assert caught.value.usage is not None
     assert point.calls() == 1
+
+
+def test_a_destructor_has_limits_of_its_own(host: Host, tmp_path: Path, component: bytes) -> None:
+    """Neither what an earlier call left of its fuel nor that call's deadline counts for it: the plugin's limits do."""
+    more = "[limits]\nfuel = 100000000\n"
+    plugin = load(host, tmp_path, component, plugin_id="acme/own", instances="single", more=more)
+    point = plugin["test:counters/counters"]
+    good, bad = point.counter(1), point.counter(777)
+    point.calls.options(fuel=fuel_of(point.calls.call().usage))()
+    good.close()
+    assert point.counter_dropped() == 1
+    point.calls.options(deadline=0.2)()
+    time.sleep(0.25)
+    bad.close()
+    with pytest.raises(LimitError) as caught:
+        point.calls()
+    assert caught.value.code == "limit.fuel"
+    assert fuel_of(caught.value.usage) >= 100_000_000
 
 
 def test_handles_of_a_trapped_instance_are_closed(point: ExtensionPoint) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cloche.app import Host
-from cloche.engine.stdio import TAIL_BYTES
+from cloche.engine.stdio import TAIL_BYTES, Output
 from cloche.errors import ClocheError, GrantError, GuestTrap, LimitError
 from support.life_plugin import component_of
 from support.wat_plugins import events, load, open_host
@@ -270,6 +270,14 @@ def test_output_at_the_exact_limit_is_whole(host: Host, tmp_path: Path, writing:
     assert events(host, "output")[-1]["text"] == "0123456789abcde\n" * 2
 
 
+def test_each_call_has_an_output_of_its_own(host: Host, tmp_path: Path, writing: bytes) -> None:
+    """What an instance wrote in an earlier call takes nothing from the limit of a later one, and is not told again."""
+    point = load(host, tmp_path, writing, instances="single", more="[limits]\noutput = 20\n")[""]
+    for _ in range(3):
+        point.print(False, 16, 1)
+    assert [data["text"] for data in events(host, "output")] == ["0123456789abcde\n"] * 3
+
+
 def test_only_the_flooded_stream_is_marked(host: Host, tmp_path: Path, writing: bytes) -> None:
     """A stream that wrote nothing has no event, also when the other one was cut."""
     point = load(host, tmp_path, writing, instances="pooled", more="[limits]\noutput = 100\n")[""]
@@ -289,6 +297,22 @@ def test_a_traceback_reaches_the_trap(host: Host, tmp_path: Path, writing: bytes
     assert caught.value.traceback in str(caught.value)
     assert len(caught.value.traceback) < TAIL_BYTES
     assert point.quiet(3) == 3
+
+
+def test_output_that_cannot_be_kept_is_dropped(
+    host: Host, tmp_path: Path, writing: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even a Ctrl-C while the host takes a guest's bytes gets into the engine: the guest goes on."""
+    point = load(host, tmp_path, writing, instances="pooled")[""]
+
+    def refuse(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Output, "write", refuse)
+        point.print(False, 16, 2)
+    point.print(False, 16, 1)
+    assert [data["text"] for data in events(host, "output")] == ["0123456789abcde\n"]
 
 
 def test_output_costs_no_memory_per_write(host: Host, tmp_path: Path, writing: bytes) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,10 +14,11 @@ from cloche import app
 from cloche.app import Host
 from cloche.errors import ClocheError
 from cloche.grants.explain import to_lines
+from cloche.grants.policy import Policy
 from cloche.model import Tier
 from cloche_accel.devices import Device, Devices
 from support.binary_wat import parse
-from support.wat_plugins import TRUSTED, open_host, write_plugin
+from support.wat_plugins import TRUSTED, events, open_host, write_plugin
 
 ANSWER = """
 (component
@@ -32,6 +35,9 @@ SLEEPY = """
   (func $answer (result u32) (canon lift (core func $i "answer")))
   (export "answer" (func $answer)))
 """
+
+
+CLOCK = "wasi:clocks/monotonic-clock@0.2.0"
 
 
 def refusal(act: Callable[[], object]) -> ClocheError:
@@ -70,6 +76,45 @@ def test_denied_waiting_is_named_at_load_and_explained(tmp_path: Path) -> None:
         assert 'wasi:io/poll  not granted (default): denied by [plugins."acme/*"] of the policy' in text
         assert "deny = []" in text
         host.load(write_plugin(tmp_path / "awake", ANSWER), trust=TRUSTED)
+
+
+def test_a_guest_that_can_sleep_is_warned_of(tmp_path: Path) -> None:
+    """Nothing wakes a trusted guest that waits in WASI: the operator hears of it before the first call."""
+    sleepy = write_plugin(tmp_path / "sleepy", SLEEPY, plugin_id="acme/sleepy")
+    awake = write_plugin(tmp_path / "awake", ANSWER, plugin_id="acme/awake")
+    with open_host() as host:
+        assert [finding.subject for finding in host.inspect(sleepy).report.warnings] == [CLOCK]
+        host.load(awake, trust=TRUSTED)
+        assert events(host, "warning") == []
+        host.load(sleepy, trust=TRUSTED)
+        (warning,) = events(host, "warning")
+        assert f"{CLOCK}: a guest can sleep in them" in warning["text"]
+
+
+def test_what_the_policy_calls_untrusted_is_never_loaded_as_trusted(tmp_path: Path) -> None:
+    """Not by its own word for a plugin or for bytes, whoever vouches, and with the code that says why."""
+    plugin = write_plugin(tmp_path / "plugin", ANSWER)
+    digest = hashlib.sha256(parse(ANSWER)).hexdigest()
+    for said in (
+        '[plugins."acme/*"]\ntier = "untrusted"\n',
+        f'[trust.digests]\n"sha256:{digest}" = "untrusted"\n',
+        f'[plugins."acme/test"]\ntier = "untrusted"\n[trust.digests]\n"sha256:{digest}" = "trusted"\n',
+    ):
+        with open_host(f"format-version = 1\n{said}") as host:
+            assert refusal(lambda host=host: host.load(plugin, trust=TRUSTED)).code == "trust.refused"  # type: ignore[misc]
+            assert refusal(lambda host=host: host.load(plugin)).code == "trust.untrusted-unavailable"  # type: ignore[misc]
+            assert host.plugins() == []
+
+
+@pytest.mark.parametrize("value", [-1, 0, True, 1.5, "1"])
+@pytest.mark.parametrize("name", ["fuel", "stack_bytes"])
+def test_odd_ceilings_of_a_policy_made_in_code_are_no_limits(tmp_path: Path, name: str, value: Any) -> None:
+    """No file was parsed that would have refused them; a plugin is not loaded with what is no limit."""
+    plugin = write_plugin(tmp_path / "plugin", ANSWER)
+    with open_host(replace(Policy.empty(), limits={name: value})) as host:
+        error = refusal(lambda: host.load(plugin, trust=TRUSTED))
+        assert error.code == "limit.range"
+        assert host.plugins() == []
 
 
 def test_pinned_bytes_do_not_vouch_for_a_publishers_id(tmp_path: Path) -> None:

@@ -121,6 +121,46 @@ print(signal.set_wakeup_fd(-1) in (-1, writer), len(os.read(reader, 100)) >= 2)
     ensure_good(run_program(source, tmp_path), "interrupted\ninterrupted\ninterrupted 1\nTrue\nTrue True\n")
 
 
+def test_ctrl_c_after_an_inner_host_is_closed(tmp_path: Path) -> None:
+    """A host that was opened later and is closed first takes nothing of the earlier one's along."""
+    source = (
+        SETUP
+        + """
+from cloche.model import Metering
+with Gate(side, folder / "a", metering=Metering.DEADLINE) as first:
+    point = first.load(); point.next()
+    with Gate(side, folder / "b") as second:
+        second.load().next()
+    later(0.2)
+    print(interrupted(point.spin), point.next())
+"""
+    )
+    ensure_good(run_program(source, tmp_path, timeout=20), "interrupted 1\n")
+
+
+def test_signals_are_as_before_once_the_last_host_is_closed(tmp_path: Path) -> None:
+    """The handler and the wake-up descriptor that a program has set, and the lack of one, come back."""
+    source = (
+        SETUP
+        + """
+def own(number, frame):
+    print("own handler")
+reader, writer = os.pipe2(os.O_NONBLOCK)
+for handler, descriptor in ((signal.default_int_handler, -1), (own, writer)):
+    signal.signal(signal.SIGINT, handler)
+    signal.set_wakeup_fd(descriptor)
+    with Gate(side, folder) as gate:
+        gate.load().next()
+        print(signal.getsignal(signal.SIGINT) is handler)
+    print(signal.getsignal(signal.SIGINT) is handler, signal.set_wakeup_fd(descriptor) == descriptor)
+os.kill(os.getpid(), signal.SIGINT)
+print(os.read(reader, 100) == bytes([signal.SIGINT]))
+"""
+    )
+    expected = "False\nTrue True\n" * 2 + "own handler\nTrue\n"
+    ensure_good(run_program(source, tmp_path), expected)
+
+
 def test_a_hosts_pipe_number_is_not_written_to_after_it_is_closed(tmp_path: Path) -> None:
     """After an earlier host is closed, a Ctrl-C for a later one writes nothing into files that reuse its numbers."""
     source = (

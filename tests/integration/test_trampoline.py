@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
-from cloche.errors import CapabilityError, ClocheError, LimitError
-from support.gate_capability import Gate, GateHost
+from cloche.engine.instance import Instance
+from cloche.errors import CapabilityError, ClocheError, GuestTrap, LimitError
+from cloche.model import Metering
+from support.gate_capability import Gate, GateHost, Thing
 from support.wat_plugins import events
 
 SECRET = "tenant A keeps it under /srv/secret"
@@ -96,6 +98,59 @@ def test_what_a_destructor_raises(
     gate.host.unload("acme/gated")
     told = [data for data in events(gate.host, "backend-error") if "failed to close" in data["message"]]
     assert len(told) == (0 if code is None else 1)
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, MemoryError, SystemExit])
+def test_what_the_look_at_the_clock_raises(
+    gate: Gate, monkeypatch: pytest.MonkeyPatch, kind: type[BaseException]
+) -> None:
+    """Whatever strikes while the engine asks how long a guest may go on ends that guest and reaches the caller."""
+    point = gate.load(instances="pooled", more="[limits]\nfuel = 500000000\n")
+
+    def look(_: Instance) -> int:
+        raise kind(SECRET)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Instance, "ticks_until_stop", look)
+        with pytest.raises(kind if kind is not MemoryError else CapabilityError):
+            point.spin.options(deadline=0.1)()
+    assert point.next() == 1
+
+
+def test_a_failure_of_another_plugin_keeps_its_name(gate: Gate, side: GateHost) -> None:
+    """What a host function raises on purpose may come from a plugin that it called: that one is to blame."""
+    outer, inner = gate.load("acme/outer"), gate.load("acme/inner")
+    side.action = inner.crash
+    with pytest.raises(GuestTrap) as caught:
+        outer.act()
+    assert caught.value.plugin == "acme/inner"
+
+
+def test_without_a_clock_a_cancelled_guest_ends_in_its_call_of_the_host(tmp_path: Path) -> None:
+    """Nothing stops it while it computes, so the host does not serve it any longer."""
+
+    class Cancelling(GateHost):
+        loop: asyncio.AbstractEventLoop
+        task: asyncio.Task[object]
+
+        def make(self) -> Thing:
+            if not self.things:
+                self.loop.call_soon_threadsafe(self.task.cancel)
+                asyncio.run_coroutine_threadsafe(asyncio.sleep(0.1), self.loop).result(30)
+            return super().make()
+
+    side = Cancelling()
+    with Gate(side, tmp_path, metering=Metering.FUEL) as gate:
+        point = gate.load()
+
+        async def run() -> None:
+            side.loop = asyncio.get_running_loop()
+            side.task = asyncio.create_task(point.keep.call_async(20))
+            with pytest.raises(asyncio.CancelledError):
+                await side.task
+
+        asyncio.run(run())
+    assert [thing.closed for thing in side.things] == [1]
 
 
 @pytest.mark.parametrize(("make", "kind", "code"), RAISED)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import fcntl
@@ -21,6 +22,7 @@ from cloche.confine.level import offered
 
 CLONE3, IO_URING_SETUP, PIDFD_OPEN, MEMFD_CREATE, EXECVEAT = 435, 425, 434, 319, 322
 PROC_READ, UNSHARE, KEYCTL, BPF = 310, 272, 250, 321
+LIMITS = sorted(name for name in dir(resource) if name.startswith("RLIMIT_"))
 
 
 def prepare(arguments: list[str]) -> Callable[[], int]:
@@ -118,6 +120,22 @@ def prepare(arguments: list[str]) -> Callable[[], int]:
         time.sleep(60)
         return len(held)
 
+    def share() -> int:
+        held = mmap.mmap(-1, int(arguments[1]) << 20)
+        for position in range(0, len(held), mmap.PAGESIZE):
+            held[position] = 1
+        time.sleep(60)
+        return 0
+
+    def open_descriptors() -> int:
+        found = []
+        for number in range(resource.getrlimit(resource.RLIMIT_NOFILE)[0]):
+            with contextlib.suppress(OSError):
+                fcntl.fcntl(number, fcntl.F_GETFD)
+                found.append(number)
+        os.write(1, json.dumps(found).encode())
+        return 0
+
     def status() -> int:
         os.write(1, os.pread(own_status, 1 << 16, 0))
         return 0
@@ -130,7 +148,8 @@ def prepare(arguments: list[str]) -> Callable[[], int]:
         "directory": str(Path.cwd()),
         "descriptors": sorted(int(entry.name) for entry in Path("/proc/self/fd").iterdir()),
         "session": os.getsid(0) == os.getpid(),
-        "core": resource.getrlimit(resource.RLIMIT_CORE),
+        "limits": {name: resource.getrlimit(getattr(resource, name)) for name in LIMITS},
+        "nice": os.getpriority(os.PRIO_PROCESS, 0),
         "umask": os.umask(0o077),
         "mask": sorted(signal.pthread_sigmask(signal.SIG_BLOCK, [])),
     }
@@ -144,6 +163,8 @@ def prepare(arguments: list[str]) -> Callable[[], int]:
         "grow": grow,
         "crash": crash,
         "hold": hold,
+        "share": share,
+        "descriptors": open_descriptors,
         "status": status,
         "stubborn": spin,
     }

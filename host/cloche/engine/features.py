@@ -23,6 +23,15 @@ REFUSED_MODULES: dict[str, bytes] = {
     "threads": _MODULE + b"\x05\x04\x01\x03\x01\x01",
     "gc": _MODULE + b"\x01\x03\x01\x5f\x00",
     "exceptions": _MODULE + b"\x01\x04\x01\x60\x00\x00" + b"\x0d\x03\x01\x00\x00",
+    "function-references": _MODULE + b"\x01\x06\x01\x60\x01\x64\x70\x00",  # (type (func (param (ref func))))
+    "wide-arithmetic": (  # i64.mul_wide_s
+        _MODULE
+        + b"\x01\x08\x01\x60\x02\x7e\x7e\x02\x7e\x7e"
+        + b"\x03\x02\x01\x00"
+        + b"\x0a\x0a\x01\x08\x00\x20\x00\x20\x01\xfc\x15\x0b"
+    ),
+    "custom-page-sizes": _MODULE + b"\x05\x04\x01\x08\x01\x00",
+    "stack-switching": _MODULE + b"\x01\x06\x02\x60\x00\x00\x5d\x00",  # (type (cont 0))
 }
 
 REFUSED_COMPONENTS: dict[str, bytes] = {

@@ -183,9 +183,10 @@ class Interrupts:
             data = os.read(read, 4096)
         except BlockingIOError:  # the other thread was faster
             return b""
-        if self._forward_fd >= 0:
+        signals = data.replace(b"\0", b"")  # the zero is `close`'s own
+        if signals and self._forward_fd >= 0:
             with contextlib.suppress(OSError):
-                os.write(self._forward_fd, data)
+                os.write(self._forward_fd, signals)
         return data
 
     def _watch(self, read: int) -> None:

@@ -125,8 +125,7 @@ class LogSink:
         """Write one event if its level is high enough."""
         if _RANKS[level_of(event)] < self._least:
             return
-        # DEL is the one control character that JSON in ASCII leaves as it is.
-        text = self._renderer(fields_of(event)).replace("\x7f", "\\u007f") + "\n"
+        text = self._renderer(fields_of(event)) + "\n"
         # Looked up late, because tests and embedders replace standard error.
         stream = self._stream or sys.stderr
         with self._lock:

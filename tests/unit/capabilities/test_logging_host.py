@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from cloche.capabilities.api import EventKind
 from cloche.capabilities.logging.grant import INTERFACE, Level, LoggingParams
 from cloche.capabilities.logging.host import MAX_CONTEXT_CHARACTERS, MAX_MESSAGE_CHARACTERS, Logging, LoggingHost
@@ -50,10 +52,11 @@ def test_long_texts_are_cut_and_marked() -> None:
     assert data["cut_characters"] == 5
 
 
-def test_the_lower_rate_counts() -> None:
+@pytest.mark.parametrize(("limit", "granted"), [(5, 2), (2, 5)])
+def test_the_lower_rate_counts(limit: int, granted: int) -> None:
     """The plugin's limit and the grant's rate both bound the lines; later lines say what was dropped."""
-    rig, clock = Rig(limits=Limits(log_lines_per_second=5)), HandClock()
-    opened = host(rig, clock, lines_per_second=2)
+    rig, clock = Rig(limits=Limits(log_lines_per_second=limit)), HandClock()
+    opened = host(rig, clock, lines_per_second=granted)
     for number in range(10):
         opened.log("info", "", str(number))
     assert len(rig.of(EventKind.LOG)) == 2

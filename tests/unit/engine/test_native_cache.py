@@ -24,6 +24,7 @@ from cloche.confine.memory import can_seal, new_memory_file
 from cloche.engine import cache_entry, sealed
 from cloche.engine.cache import NativeCache
 from cloche.engine.cache_entry import EntryKey
+from cloche.engine.cache_secret import KEY_NAME, make_key, read_key
 from cloche.errors import RegistryError
 from cloche.model import Digest
 
@@ -212,6 +213,7 @@ def test_a_damaged_key_is_replaced(cache: NativeCache, directory: Path, content:
     put(cache)
     overwrite(directory / "key", content)
     assert get(cache) is None
+    assert len((directory / "key").read_bytes()) == 32
     assert put(cache)
     assert get(cache) == CODE
 
@@ -390,6 +392,38 @@ def test_the_copy_is_checked_and_not_the_file(
     assert get(cache) is None
 
 
+def test_the_copy_is_checked_after_it_is_sealed(cache: NativeCache, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process of the same user can write to the copy until it is sealed; the check sees that, too."""
+    put(cache)
+    genuine = sealed.seal
+
+    def write_and_seal(descriptor: int) -> None:
+        os.pwrite(descriptor, b"!", 0)
+        genuine(descriptor)
+
+    monkeypatch.setattr(sealed, "seal", write_and_seal)
+    assert get(cache) is None
+
+
+def test_an_entry_beyond_the_bound_is_not_copied(cache: NativeCache, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However it came there, it is a miss before any of it is in memory."""
+    put(cache)
+    monkeypatch.setattr(cache_entry, "MAX_ENTRY_BYTES", len(CODE))
+    monkeypatch.setattr(cache_entry, "new_memory_file", lambda _: pytest.fail("it was copied"))
+    assert get(cache) is None
+
+
+def test_two_that_make_the_key_have_the_same(tmp_path: Path) -> None:
+    """Who comes second takes the key that is there, so that what the first one signed stays good."""
+    directory = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        first = make_key(directory)
+        assert (make_key(directory), read_key(directory)) == (first, first)
+    finally:
+        os.close(directory)
+    assert [path.name for path in tmp_path.iterdir()] == [KEY_NAME]
+
+
 def test_a_home_that_cannot_be_made_is_a_warning(tmp_path: Path, warnings: list[str]) -> None:
     """Where a file stands in the way nothing is cached, and nothing fails."""
     (tmp_path / "home").write_text("a file")
@@ -429,6 +463,7 @@ from cloche.confine.memory import new_memory_file
 from cloche.engine import sealed
 from cloche.engine.cache import NativeCache
 from cloche.engine.cache_entry import EntryKey
+from cloche.engine.cache_secret import KEY_NAME, make_key, read_key
 told = []
 cache = NativeCache(Path({str(directory)!r}), warn=told.append)
 key = EntryKey("ab" * 32, "component", "49", b"", "t")
@@ -563,6 +598,7 @@ import sys, time
 from pathlib import Path
 from cloche.engine.cache import NativeCache
 from cloche.engine.cache_entry import EntryKey
+from cloche.engine.cache_secret import KEY_NAME, make_key, read_key
 cache = NativeCache(Path(sys.argv[1]))
 with cache.lock(EntryKey("ab" * 32, "component", "49.0.0", b"metering=both", "linux-x86_64-00")):
     print("held", flush=True)
@@ -591,6 +627,7 @@ import os, sys, time
 from pathlib import Path
 from cloche.engine.cache import NativeCache
 from cloche.engine.cache_entry import EntryKey
+from cloche.engine.cache_secret import KEY_NAME, make_key, read_key
 cache = NativeCache(Path(sys.argv[1]))
 with cache.lock(EntryKey("ab" * 32, "component", "49.0.0", b"metering=both", "linux-x86_64-00")):
     if os.fork() == 0:
@@ -631,6 +668,7 @@ from cloche.confine.memory import new_memory_file
 from cloche.engine import sealed
 from cloche.engine.cache import NativeCache
 from cloche.engine.cache_entry import EntryKey
+from cloche.engine.cache_secret import KEY_NAME, make_key, read_key
 directory, log = Path(sys.argv[1]), Path(sys.argv[2])
 cache = NativeCache(directory, warn=lambda text: sys.exit(text))
 for number in range(6):

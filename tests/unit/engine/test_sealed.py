@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import mmap
 import os
 import tempfile
@@ -28,7 +29,7 @@ def descriptor() -> Iterator[int]:
 
 @needs_seals
 def test_a_sealed_file_is_final(descriptor: int) -> None:
-    """Writing, shrinking, growing, writable mapping and writing through another opening all fail; reading works."""
+    """Writing, shrinking, growing, writable mapping, other seals and another opening all fail; reading works."""
     assert not sealed.is_sealed(descriptor)
     assert sealed.loading_path(descriptor) is None
     sealed.seal(descriptor)
@@ -38,6 +39,7 @@ def test_a_sealed_file_is_final(descriptor: int) -> None:
         lambda: os.ftruncate(descriptor, 1),
         lambda: os.ftruncate(descriptor, 100),
         lambda: mmap.mmap(descriptor, 0, prot=mmap.PROT_READ | mmap.PROT_WRITE),
+        lambda: fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_WRITE),
     ):
         with pytest.raises(PermissionError):
             attempt()

@@ -504,6 +504,7 @@ def test_tables_from_toml_fit_strict_models() -> None:
     "change",
     [
         {"intersect": lambda *_: 1 / 0},
+        {"intersect": lambda *_: "".index("absent")},
         {"intersect": lambda *_: True},
         {"intersect": lambda *_: Verdict("all", "")},  # type: ignore[arg-type]
         {"version": "one"},

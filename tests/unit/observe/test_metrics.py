@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from cloche.observe.events import Event, EventKind
-from cloche.observe.metrics import Metrics
+from cloche.observe.metrics import MAX_LABEL_CHARACTERS, Metrics
 
 
 def metric(name: str, kind: str, value: float, plugin: str = "acme/a", **more: Any) -> Event:
@@ -125,11 +125,21 @@ def test_overflow_is_one_series_whatever_the_labels_are_called() -> None:
     assert len(family) <= 4
 
 
+def test_a_label_is_cut() -> None:
+    """What a series is kept by has a bound, however long the text that an event carries."""
+    metrics = Metrics()
+    metrics(metric("x", "counter", 1, "p" * 100_000, labels={"n": "v" * 100_000}))
+    metrics(Event(EventKind.LIMIT, 0.0, plugin="acme/a", data={"code": "c" * 100_000}))
+    labels = [text for family in metrics.snapshot().values() for series in family for text in series["labels"].values()]
+    assert max(map(len, labels)) == MAX_LABEL_CHARACTERS
+
+
 def test_one_plugin_cannot_fill_the_registry() -> None:
     """A plugin has a bound of its own, so that the others keep their series."""
     metrics = Metrics(max_series=1000, max_series_of_plugin=5)
     for number in range(100):
         metrics(metric("x", "counter", 1, "acme/greedy", labels={"n": str(number)}))
     metrics(metric("x", "counter", 1, "acme/modest", labels={"n": "1"}))
+    assert metrics.series_count < 10
     own = [s for s in metrics.snapshot()["cloche_counter_x_total"] if s["labels"]["plugin"] == "acme/modest"]
     assert [series["value"] for series in own] == [1]
