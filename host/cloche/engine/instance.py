@@ -24,7 +24,7 @@ from cloche.engine.mapping import close_and_measure, close_unmeasured, making_me
 from cloche.engine.pricing import BYTE_FUEL, HOST_CALL_FUEL
 from cloche.engine.stacks import ThisThread, this_thread
 from cloche.engine.stdio import Output
-from cloche.engine.ticker import TICK_MS
+from cloche.engine.ticker import TICK_MS, Ticker
 from cloche.engine.wasi import Mount, new_wasi
 from cloche.errors import ClocheError, EngineError, GrantError, LimitError, UsageError
 from cloche.model import Limits, Usage
@@ -288,7 +288,7 @@ class Instance:
                 if not buffer.lower_scalars(args, limits.payload_bytes):
                     self._lower(buffer, args, limits, wall, cpu)
                 budget = limits.fuel - self._spent_fuel - buffer.bytes_in * BYTE_FUEL
-                if budget < 0:
+                if budget < 0 and self._counts_fuel:
                     buffer.withdraw()
                     failed = endings.over_fuel(limits, self.settings.plugin)
                     fuel = buffer.bytes_in * BYTE_FUEL
@@ -450,12 +450,19 @@ class Instance:
             ticker = self._ticker
             ticker.running[self] = None
             if ticker.parked:
-                ticker.wake()
+                self._wake(ticker)
             self._deadline_ns = now_ns + self._span_ns
             # Armed deadlines are looked at by the callback, so they need arming only when this one may come sooner.
             if self._span_ticks < self._armed_tick - ticker.now or self._armed_tick == 0:
                 self._lib.wasmtime_context_set_epoch_deadline(self.context, self._span_ticks)
                 self._armed_tick = ticker.now + self._span_ticks
+
+    def _wake(self, ticker: Ticker) -> None:
+        try:
+            ticker.wake()
+        except BaseException:
+            ticker.running.pop(self, None)
+            raise
 
     def _give_fuel(self, fuel: int) -> None:
         if self._counts_fuel:
@@ -474,11 +481,13 @@ class Instance:
         self.serving = this_thread()
         try:
             buffer.lower_each(args, self.bridge, limits.payload_bytes)
+            self._look()  # their code may have taken long, and so far the arguments and the instance are as before
         except ClocheError as failure:
             if self._stop is not None:
-                elapsed = perf_counter_ns() - wall
+                buffer.withdraw()
+                elapsed, fuel = perf_counter_ns() - wall, 0 if self._counts_fuel else None
                 failure.usage = Usage(
-                    0, 0, wall_ms=elapsed / 1e6, cpu_ms=self._cpu_ms(cpu, elapsed), instance_calls=self.calls
+                    fuel, fuel, wall_ms=elapsed / 1e6, cpu_ms=self._cpu_ms(cpu, elapsed), instance_calls=self.calls
                 )
             raise
         finally:
@@ -501,8 +510,8 @@ class Instance:
         def explain(error: int) -> BaseException:
             return self._explain(error, "a resource's destructor", self._usage(limits.fuel, wall, cpu, 0))
 
-        self.is_sound = False
         with self._entered(control):
+            self.is_sound = False
             failures = self.bridge.drop_pending(explain)
         if failures:
             raise failures[0]
