@@ -7,7 +7,7 @@ import gc
 import pickle
 import threading
 from collections import UserList, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from cloche.app import Host
+from cloche.engine.instance import Control
 from cloche.errors import ClocheError, GuestTrap, LimitError, UsageError
 from cloche.model import State
 from cloche.runtime import pool as pool_module
@@ -193,6 +194,52 @@ def test_a_refused_call_moves_nothing(point: ExtensionPoint) -> None:
         point.consume.options(fuel=1)(counter)
     assert counter.increment() == 6
     assert point.consume(counter) == 6
+
+
+@pytest.mark.parametrize("instances", ["pooled", "single"])
+def test_a_cancelled_call_enters_no_destructor(host: Host, tmp_path: Path, component: bytes, instances: str) -> None:
+    """A call that is cancelled before it begins costs no instance, also where a destructor waits to be run."""
+    plugin = load(host, tmp_path, component, plugin_id="acme/counters", instances=instances)
+    point = plugin["test:counters/counters"]
+    kept = point.counter(1)
+    assert point.add([kept]) == 1
+    point.counter_found(5).close() if instances == "single" else kept.close()
+    control = Control()
+    control.cancel()
+    with pytest.raises(UsageError) as caught:
+        point._backend.invoke(point.calls._export, (), plugin.limits, control)
+    assert caught.value.code == "usage.interrupted"
+    assert point.counter_dropped() == 1
+
+
+class Endless(Sequence[object]):
+    """Says that it has one item, and gives handles of nothing without end."""
+
+    def __init__(self) -> None:
+        self.given = 0
+
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, index: Any) -> Any:
+        raise AssertionError("read one by one")
+
+    def __iter__(self) -> Iterator[object]:
+        while self.given < 10_000_000:
+            self.given += 1
+            yield None
+
+
+def test_looking_for_handles_has_an_end(point: ExtensionPoint) -> None:
+    """Finding the instance of a call reads no more of its arguments than the call itself would take."""
+    given = Endless()
+    with pytest.raises(LimitError) as caught:
+        point.add.options(payload="64KiB")(given)
+    assert caught.value.code == "limit.payload"
+    assert given.given < 1_000_000
+    with pytest.raises(LimitError) as caught:
+        point.add(range(1 << 40))
+    assert caught.value.code == "limit.payload"
 
 
 def test_closed_and_foreign_handles_are_refused(

@@ -307,7 +307,7 @@ class ComponentBackend:
         self.pool.sweep()
         carriers = self._carriers.get(export)
         if carriers is None:
-            finders = enumerate(handle_finder(param.type) for param in export.function.params)
+            finders = enumerate(handle_finder(param.type, self.limits) for param in export.function.params)
             carriers = tuple((index, find) for index, find in finders if find is not None)
             self._carriers[export] = carriers
         for index, find in carriers:
