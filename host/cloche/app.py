@@ -138,7 +138,7 @@ class Host:
         """Add Python objects as a builtin plugin: extension point id → object with its functions as methods.
 
         Raises: UsageError (`usage.not-found` for an extension point that this host does not know, `usage.argument` for
-            an id that is none or taken, or for nothing to serve).
+            an id that is none or taken, or for nothing or the same twice to serve).
         """
         self._ensure_open()
         if not PLUGIN_ID.fullmatch(plugin_id):
@@ -147,12 +147,15 @@ class Host:
             raise UsageError(f"plugin {plugin_id} serves no extension point", plugin=plugin_id)
         found: dict[str, ExtensionPoint] = {}
         backends: list[Backend] = []
+        last = {id(subject): name for name, subject in points.items()}
         for name, subject in points.items():
             interface = interface_named(self.catalog.extension_points, name)
             if interface is None:
                 known = ", ".join(sorted(item.id for item in self.catalog.extension_points))
                 raise UsageError(f"there is no extension point {name}; known: {known}", code="usage.not-found")
-            backend = BuiltinBackend(plugin_id, subject, interface)
+            if interface.id in found:
+                raise UsageError(f"plugin {plugin_id} serves {interface.id} twice", plugin=plugin_id)
+            backend = BuiltinBackend(plugin_id, subject, interface, closes=last[id(subject)] == name)
             backends.append(backend)
             found[interface.id] = ExtensionPoint(backend, interface, interface.id)
         facts = Facts(PluginId(plugin_id), version, Tier.BUILTIN, Digest(""))
