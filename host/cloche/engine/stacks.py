@@ -216,7 +216,7 @@ class GuestThreads:
     def close(self, *, wait: bool = True) -> None:
         """End the threads, each after what it runs; with `wait` only return then. Idempotent.
 
-        What has not begun fails with UsageError (`usage.closed`); cancelled it would look as if its caller had done that.
+        What has not begun fails with UsageError (`usage.closed`): cancelled it would look as if its caller did that.
         """
         with self._lock:
             self._closed = True
