@@ -291,8 +291,7 @@ class Instance:
                 if budget < 0 and self._counts_fuel:
                     buffer.withdraw()
                     failed = endings.over_fuel(limits, self.settings.plugin)
-                    fuel = buffer.bytes_in * BYTE_FUEL
-                    failed.usage = Usage(0, fuel, bytes_in=buffer.bytes_in, instance_calls=self.calls)
+                    failed.usage = self._unentered(wall, cpu, buffer.bytes_in)
                     raise failed
                 if self._counts_fuel:
                     self._fuel.value = budget
@@ -485,10 +484,7 @@ class Instance:
         except ClocheError as failure:
             if self._stop is not None:
                 buffer.withdraw()
-                elapsed, fuel = perf_counter_ns() - wall, 0 if self._counts_fuel else None
-                failure.usage = Usage(
-                    fuel, fuel, wall_ms=elapsed / 1e6, cpu_ms=self._cpu_ms(cpu, elapsed), instance_calls=self.calls
-                )
+                failure.usage = self._unentered(wall, cpu, 0)
             raise
         finally:
             self.serving = None
@@ -587,6 +583,21 @@ class Instance:
             wall_ms=elapsed / 1e6,
             cpu_ms=self._cpu_ms(cpu, elapsed),
             host_calls=self._host_calls,
+            bytes_in=bytes_in,
+            instance_calls=self.calls,
+        )
+
+    def _unentered(self, wall: int, cpu: int, bytes_in: int) -> Usage:
+        """What a call has cost that ends before its guest is entered."""
+        guest_fuel = host_fuel = None
+        if self._counts_fuel:
+            guest_fuel, host_fuel = 0, bytes_in * BYTE_FUEL
+        elapsed = perf_counter_ns() - wall
+        return Usage(
+            guest_fuel,
+            host_fuel,
+            wall_ms=elapsed / 1e6,
+            cpu_ms=self._cpu_ms(cpu, elapsed),
             bytes_in=bytes_in,
             instance_calls=self.calls,
         )
