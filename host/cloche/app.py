@@ -96,7 +96,6 @@ class Host:
         self._catalog: Catalog | None = None
         self._engines: dict[Profile, tuple[Engine, CodeStore]] = {}
         self._plugins: dict[str, Plugin] = {}
-        self._compiled_whole: set[str] = set()
         self._caches = Caches(replace(self.settings, home=self.home))
         self._caches_grew = False
         self._closed = False
@@ -329,7 +328,7 @@ class Host:
             life,
             exports,
             self.events,
-            (lambda: None) if is_whole else lambda: self._linked_anew(candidate, engine, code, digest),
+            (lambda: None) if is_whole else self._newer(candidate, engine, code, digest),
         )
         undo.callback(backend.close)
         facts = Facts(
@@ -362,11 +361,23 @@ class Host:
         files = CodeFiles(native.component_fd, native.modules)
         return Linker(engine, files, host_imports(candidate.report, self.catalog.schemas), wasi=True)
 
+    def _newer(
+        self, candidate: Candidate, engine: Engine, code: CodeStore, digest: Digest
+    ) -> Callable[[], Linker | None]:
+        """What gives a linker over code that the background compiled whole meanwhile, once; else None."""
+        is_awaited = True
+
+        def newer() -> Linker | None:
+            nonlocal is_awaited
+            if not is_awaited or digest not in code.compiled_whole:
+                return None
+            is_awaited = False
+            return self._linked_anew(candidate, engine, code, digest)
+
+        return newer
+
     def _linked_anew(self, candidate: Candidate, engine: Engine, code: CodeStore, digest: Digest) -> Linker | None:
-        """A linker over code that the background compiled whole meanwhile, once; never compiles, never fails a call."""
-        if digest not in self._compiled_whole:
-            return None
-        self._compiled_whole.discard(digest)
+        """A linker over the whole code in the cache; never compiles, never fails a call."""
         try:
             native = code.cached_whole(digest)
             if native is None:  # thrown out of the cache since; what there is goes on serving
@@ -477,8 +488,6 @@ class Host:
 
     def _code_event(self, kind: EventKind, data: Mapping[str, object]) -> None:
         self._caches_grew |= kind is EventKind.COMPILE
-        if kind is EventKind.COMPILE and data.get("background") and data.get("kept"):
-            self._compiled_whole.add(str(data["digest"]))
         self._emit(kind, data)
 
     def _emit(
