@@ -21,7 +21,7 @@ from cloche.model import State
 from cloche.runtime import pool as pool_module
 from cloche.runtime.plugin import ExtensionPoint
 from support.life_plugin import component_of
-from support.wat_plugins import load, open_host
+from support.wat_plugins import fuel_of, load, open_host
 
 WORLD = """package test:counters;
 interface counters {
@@ -284,6 +284,23 @@ def test_dropping_runs_the_guests_destructor(host: Host, tmp_path: Path, compone
         del counter
         gc.collect()
     assert point.counter_dropped() == 1
+
+
+def test_making_an_instance_is_charged_to_its_first_call_only(host: Host, tmp_path: Path) -> None:
+    """Further calls with a handle of a `per-call` instance cost what they cost, and their limits are whole."""
+    busy = """(func $init (local $n i32) (local.set $n (i32.const 1000))
+      (loop $more (br_if $more (local.tee $n (i32.sub (local.get $n) (i32.const 1))))))
+    (start $init)
+    (global $calls"""
+    component = component_of(CORE.replace("(global $calls", busy), WORLD, {})
+    point = load(host, tmp_path, component, instances="per-call")["test:counters/counters"]
+    first = point.counter.call(5)
+    assert fuel_of(first.usage) > 4000
+    assert point.counter.options(fuel=fuel_of(first.usage)).call(5).usage.fuel == first.usage.fuel
+    for number in (6, 7):
+        outcome = point["[method]counter.increment"].options(fuel=1000).call(first.value)
+        assert outcome.value == number
+        assert fuel_of(outcome.usage) < 100
 
 
 def test_an_instance_ends_with_its_last_handle(host: Host, tmp_path: Path, component: bytes) -> None:

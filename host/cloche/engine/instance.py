@@ -193,7 +193,7 @@ class Instance:
         self.serving: ThisThread | None = None
         """The thread on which the guest waits for host code now; None while it does not."""
         self.first_cost: Usage | None = None
-        """What making it cost where that belongs to its one call (`charge_first_call`)."""
+        """What making it cost where that belongs to its next call (`charge_next_call`)."""
         self._spent_fuel = self._spent_ns = 0
         self._callees: dict[Export, Callee] = {}
         self._probe: Probe | None = None
@@ -355,10 +355,10 @@ class Instance:
             if self._close_wanted:
                 self.close()
 
-    def charge_first_call(self, spent: Usage) -> None:
-        """Count what making and initializing it cost against the limits of its one call, as that call's own."""
+    def charge_next_call(self, spent: Usage | None) -> None:
+        """Count what making and initializing it cost against the limits of its next call, as that call's own."""
         self.first_cost = spent
-        self._spent_fuel, self._spent_ns = spent.fuel or 0, int(spent.wall_ms * 1e6)
+        self._spent_fuel, self._spent_ns = (0, 0) if spent is None else (spent.fuel or 0, int(spent.wall_ms * 1e6))
 
     def interrupt(self) -> None:
         """Stop the call in progress as soon as the guest reaches a loop or a function. Any thread; returns at once.

@@ -298,6 +298,8 @@ class ComponentBackend:
         finally:
             if instance.output.is_used or instance.denied:
                 self._report_output(instance)
+            if instance.first_cost is not None:  # handles may bring more calls to it
+                instance.charge_next_call(None)
             pool.release(instance)
 
     def _holder(
@@ -355,7 +357,7 @@ class ComponentBackend:
         finally:
             self._report_output(instance)
         if per_call:
-            instance.charge_first_call(cost)
+            instance.charge_next_call(cost)
         elif self._stream.has_sinks:
             self._services.emit(EventKind.INSTANCE, {"usage": cost.to_json()}, capability=None, call_id=None)
         return instance
