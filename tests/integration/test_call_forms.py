@@ -348,7 +348,7 @@ def test_awaited_calls_that_closing_overtakes(two: Host, monkeypatch: pytest.Mon
         await asyncio.to_thread(subject.waiting.acquire)
         plugin.close()
         subject.go.set()
-        return await asyncio.gather(running, queued, return_exceptions=True)
+        return list(await asyncio.gather(running, queued, return_exceptions=True))
 
     done, refused = asyncio.run(run())
     assert isinstance(done, Outcome)
