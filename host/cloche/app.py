@@ -96,7 +96,6 @@ class Host:
         self._catalog: Catalog | None = None
         self._engines: dict[Profile, tuple[Engine, CodeStore]] = {}
         self._plugins: dict[str, Plugin] = {}
-        self._compiled_whole: set[str] = set()
         self._caches = Caches(replace(self.settings, home=self.home))
         self._caches_grew = False
         self._closed = False
@@ -138,7 +137,7 @@ class Host:
         """Add Python objects as a builtin plugin: extension point id → object with its functions as methods.
 
         Raises: UsageError (`usage.not-found` for an extension point that this host does not know, `usage.argument` for
-            an id that is none or taken, or for nothing to serve).
+            an id that is none or taken, or for nothing or the same twice to serve).
         """
         self._ensure_open()
         if not PLUGIN_ID.fullmatch(plugin_id):
@@ -147,12 +146,15 @@ class Host:
             raise UsageError(f"plugin {plugin_id} serves no extension point", plugin=plugin_id)
         found: dict[str, ExtensionPoint] = {}
         backends: list[Backend] = []
+        last = {id(subject): name for name, subject in points.items()}
         for name, subject in points.items():
             interface = interface_named(self.catalog.extension_points, name)
             if interface is None:
                 known = ", ".join(sorted(item.id for item in self.catalog.extension_points))
                 raise UsageError(f"there is no extension point {name}; known: {known}", code="usage.not-found")
-            backend = BuiltinBackend(plugin_id, subject, interface)
+            if interface.id in found:
+                raise UsageError(f"plugin {plugin_id} serves {interface.id} twice", plugin=plugin_id)
+            backend = BuiltinBackend(plugin_id, subject, interface, closes=last[id(subject)] == name)
             backends.append(backend)
             found[interface.id] = ExtensionPoint(backend, interface, interface.id)
         facts = Facts(PluginId(plugin_id), version, Tier.BUILTIN, Digest(""))
@@ -326,7 +328,7 @@ class Host:
             life,
             exports,
             self.events,
-            (lambda: None) if is_whole else lambda: self._linked_anew(candidate, engine, code, digest),
+            (lambda: None) if is_whole else self._newer(candidate, engine, code, digest),
         )
         undo.callback(backend.close)
         facts = Facts(
@@ -359,11 +361,23 @@ class Host:
         files = CodeFiles(native.component_fd, native.modules)
         return Linker(engine, files, host_imports(candidate.report, self.catalog.schemas), wasi=True)
 
+    def _newer(
+        self, candidate: Candidate, engine: Engine, code: CodeStore, digest: Digest
+    ) -> Callable[[], Linker | None]:
+        """What gives a linker over code that the background compiled whole meanwhile, once; else None."""
+        is_awaited = True
+
+        def newer() -> Linker | None:
+            nonlocal is_awaited
+            if not is_awaited or digest not in code.compiled_whole:
+                return None
+            is_awaited = False
+            return self._linked_anew(candidate, engine, code, digest)
+
+        return newer
+
     def _linked_anew(self, candidate: Candidate, engine: Engine, code: CodeStore, digest: Digest) -> Linker | None:
-        """A linker over code that the background compiled whole meanwhile, once; never compiles, never fails a call."""
-        if digest not in self._compiled_whole:
-            return None
-        self._compiled_whole.discard(digest)
+        """A linker over the whole code in the cache; never compiles, never fails a call."""
         try:
             native = code.cached_whole(digest)
             if native is None:  # thrown out of the cache since; what there is goes on serving
@@ -474,8 +488,6 @@ class Host:
 
     def _code_event(self, kind: EventKind, data: Mapping[str, object]) -> None:
         self._caches_grew |= kind is EventKind.COMPILE
-        if kind is EventKind.COMPILE and data.get("background") and data.get("kept"):
-            self._compiled_whole.add(str(data["digest"]))
         self._emit(kind, data)
 
     def _emit(

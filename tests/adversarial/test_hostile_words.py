@@ -10,7 +10,6 @@ from cloche.artifact import digest_of
 from cloche.engine.ffi import MAX_MESSAGE_BYTES
 from cloche.engine.stacks import this_thread
 from cloche.errors import CapabilityError, GuestError, GuestTrap, UsageError
-from cloche.observe.events import EventKind
 from cloche.runtime.call import MAX_CAUSE_CHARACTERS, ComponentBackend
 from support.wat_plugins import events, load, open_host
 
@@ -108,13 +107,30 @@ def test_code_that_is_gone_from_the_cache_is_asked_for_once(tmp_path: Path) -> N
         digest = digest_of(candidate.runnable)
         host.code.clear()
         compiled = len(events(host, "compile"))
-        for _ in range(3):
-            host._compiled_whole.add(digest)
-            assert host._linked_anew(candidate, backend._engine, host.code, digest) is None
-            assert digest not in host._compiled_whole
+        newer = host._newer(candidate, backend._engine, host.code, digest)
+        host.code.compiled_whole.add(digest)
+        assert newer() is None
         assert len(events(host, "compile")) == compiled
-        host._code_event(EventKind.COMPILE, {"digest": digest, "background": True, "kept": False})
-        assert digest not in host._compiled_whole
+        with host.code.native(candidate.runnable, digest, whole=True):
+            assert newer() is None
+
+
+def test_each_plugin_over_a_component_gets_its_whole_code(tmp_path: Path) -> None:
+    """Several plugins may be made of one component: what the background compiled is for all of them, once for each."""
+    with open_host() as host:
+        plugin = load(host, tmp_path, unreachable_under(["f"]))
+        backend = plugin[""]._backend
+        assert isinstance(backend, ComponentBackend)
+        candidate = host.inspect(tmp_path)
+        digest = digest_of(candidate.runnable)
+        waiting = [host._newer(candidate, backend._engine, host.code, digest) for _ in range(2)]
+        assert [newer() for newer in waiting] == [None, None]
+        host.code.compiled_whole.add(digest)
+        for newer in waiting:
+            linker = newer()
+            assert linker is not None
+            linker.close()
+            assert newer() is None
 
 
 def test_the_cause_in_an_event_is_bounded(tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ import pytest
 from cloche import loading
 from cloche.app import Host
 from cloche.errors import CapabilityError, ClocheError, GuestError, GuestTrap, LimitError, UsageError
-from cloche.model import Err, Metering, Ok, Some, State, Tier
+from cloche.model import Err, Metering, Ok, Outcome, Some, State, Tier
+from cloche.runtime import builtin
 from cloche.runtime.plugin import ExtensionPoint
 from cloche.values import same
 from support.gate_capability import Gate, GateHost
@@ -279,6 +280,80 @@ def test_a_builtin_behaves_like_a_plugin(greeting: Host) -> None:
     with pytest.raises(UsageError) as refused:
         point.next()
     assert refused.value.code == "usage.closed"
+
+
+TWO = """package test:two@1.0.0;
+interface first { wait: func(); }
+interface second { ping: func() -> u32; }
+"""
+
+
+class Waiting:
+    """Serves both interfaces; `wait` lasts until `go`."""
+
+    def __init__(self, trouble: Exception | None = None) -> None:
+        self.trouble, self.closed, self.go = trouble, 0, threading.Event()
+        self.waiting = threading.Semaphore(0)
+
+    def wait(self) -> None:
+        self.waiting.release()
+        assert self.go.wait(60)
+
+    def ping(self) -> int:
+        return 1
+
+    def close(self) -> None:
+        self.closed += 1
+        if self.trouble is not None:
+            raise self.trouble
+
+
+@pytest.fixture
+def two(tmp_path: Path) -> Iterator[Host]:
+    (tmp_path / "two").mkdir()
+    (tmp_path / "two" / "two.wit").write_text(TWO)
+    with open_host(extension_points=[tmp_path / "two"]) as made:
+        yield made
+
+
+def test_an_object_behind_two_points_is_closed_once(two: Host) -> None:
+    """One object may serve several extension points, but each of them has one object."""
+    both = Waiting()
+    two.add_builtin("acme/both", {"test:two/first": both, "test:two/second": both}).close()
+    assert both.closed == 1
+    with pytest.raises(UsageError, match="twice"):
+        two.add_builtin("acme/twice", {"test:two/first": both, "test:two/first@1.0.0": Waiting()})
+
+
+def test_an_object_that_cannot_be_closed_keeps_no_other_open(two: Host) -> None:
+    """What closing raises comes out once, after the other objects were closed; closing again finishes it."""
+    bad, good = Waiting(OSError("cannot")), Waiting()
+    plugin = two.add_builtin("acme/pair", {"test:two/first": bad, "test:two/second": good})
+    with pytest.raises(OSError, match="cannot"):
+        plugin.close()
+    assert (bad.closed, good.closed) == (1, 1)
+    plugin.close()
+    assert (bad.closed, good.closed, two.plugins()) == (1, 1, [])
+
+
+def test_awaited_calls_that_closing_overtakes(two: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call that waits for a thread while its plugin is closed is refused; nobody cancelled it."""
+    monkeypatch.setattr(builtin, "THREADS", 1)
+    subject = Waiting()
+    plugin = two.add_builtin("acme/slow", {"test:two/first": subject})
+    wait = plugin["test:two/first"].wait
+
+    async def run() -> list[object]:
+        running, queued = asyncio.create_task(wait.call_async()), asyncio.create_task(wait.call_async())
+        await asyncio.to_thread(subject.waiting.acquire)
+        plugin.close()
+        subject.go.set()
+        return list(await asyncio.gather(running, queued, return_exceptions=True))
+
+    done, refused = asyncio.run(run())
+    assert isinstance(done, Outcome)
+    assert isinstance(refused, UsageError)
+    assert refused.code == "usage.closed"
 
 
 def test_a_builtin_without_the_function_is_named(greeting: Host) -> None:

@@ -58,7 +58,13 @@ def test_arguments_alone_can_exceed_the_fuel(basics: ExtensionPoint) -> None:
     """Arguments that cost more than the whole limit never reach the guest, and the instance lives on."""
     basics.add(1, 1)
     made = basics._backend.pool.made  # type: ignore[attr-defined]
-    assert code_of(basics.size.options(fuel=100), bytes(1000)) == "limit.fuel"
+    with pytest.raises(LimitError) as caught:
+        basics.size.options(fuel=100)(bytes(1000))
+    assert caught.value.code == "limit.fuel"
+    usage = caught.value.usage
+    assert usage is not None
+    assert (usage.guest_fuel, usage.host_fuel, usage.bytes_in, usage.instance_calls) == (0, 1008, 1008, 1)
+    assert usage.wall_ms > 0
     assert basics.size(bytes(1000)) == 1000
     assert basics._backend.pool.made == made  # type: ignore[attr-defined]
 

@@ -167,10 +167,50 @@ def test_the_background_takes_over(tmp_path: Path, events: Events) -> None:
     large = large_component("first")
     assert native(store, large)[1] is False
     assert store.wait(60)
+    assert store.compiled_whole == {digest_of(large)}
     assert native(store, large) == (0, True, ())
     assert events.compiled()[-1] == ("component", True)
     store.close()
     assert threading.active_count() == 1 or not any(t.name == "cloche-compile" for t in threading.enumerate())
+
+
+def test_the_background_finds_what_another_process_compiled(
+    tmp_path: Path, events: Events, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever compiled the whole component meanwhile, it is there, and served as if this process had."""
+    large = large_component("first")
+    store, other = CodeStore(tmp_path, Profile(), emit=events), CodeStore(tmp_path, Profile(), emit=events)
+    compile_whole = store._background._work  # type: ignore[union-attr]
+
+    def after_the_other(*args: Any) -> None:
+        with other.native(large, digest_of(large), whole=True):
+            pass
+        compile_whole(*args)
+
+    monkeypatch.setattr(store._background, "_work", after_the_other)
+    assert native(store, large)[1] is False
+    assert store.wait(60)
+    assert ("component", True) not in events.compiled()
+    assert store.compiled_whole == {digest_of(large)}
+    store.close()
+    other.close()
+
+
+def test_whole_code_that_finds_no_room_is_not_awaited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the cache could not keep is not there for anybody."""
+    store = CodeStore(tmp_path, Profile(), emit=lambda kind, data: None)
+    large = large_component("first")
+    compile_whole = store._background._work  # type: ignore[union-attr]
+
+    def without_room(*args: Any) -> None:
+        monkeypatch.setattr(store._cache, "store", lambda key, descriptor: False)
+        compile_whole(*args)
+
+    monkeypatch.setattr(store._background, "_work", without_room)
+    assert native(store, large)[1] is False
+    assert store.wait(60)
+    assert store.compiled_whole == set()
+    store.close()
 
 
 def test_closing_ends_the_background(tmp_path: Path, events: Events) -> None:

@@ -20,8 +20,6 @@ from cloche.wit.store import TypeStore
 from cloche.wit.tools import (
     component_world,
     describe_component,
-    package_interfaces,
-    package_worlds,
     read_package,
     wasm_tools,
     wasm_tools_version,
@@ -152,7 +150,7 @@ def component(wit: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[
 
 def test_a_package_gives_every_type(wit: Path) -> None:
     """Aliases are resolved, used types keep their owner, gates are open, and documentation is there."""
-    every, later, gated, _ = package_interfaces(wit)
+    every, later, gated, _ = read_package(wit).interfaces
     functions = every.by_name
     assert [param.type for param in functions["numbers"].params] == list(Prim)
     assert [param.type for param in functions["compound"].params] == [
@@ -187,13 +185,13 @@ def test_a_package_gives_every_type(wit: Path) -> None:
     package = read_package(wit)
     assert package.name == "acme:all@1.2.3"
     assert [interface.id for interface in package.dependencies] == ["acme:base/things@0.1.0"]
-    assert [world.name for world in package_worlds(wit)] == ["full", "asynchronous"]
+    assert [world.name for world in read_package(wit).worlds] == ["full", "asynchronous"]
 
 
 def test_a_component_gives_the_same_types(wit: Path, component: Callable[[str], bytes]) -> None:
     """What a component says about itself equals the WIT that it was built from."""
     world = component_world(component("full"))
-    every, _, _, twin = package_interfaces(wit)
+    every, _, _, twin = read_package(wit).interfaces
     found = {interface.id: interface for interface in world.imports}
     assert set(found) == {"acme:base/things@0.1.0", every.id, "inline"}
     assert set(every.functions) == set(found[every.id].functions)

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from cloche.app import Host
+from cloche.engine.instance import Control
 from cloche.errors import ClocheError, LimitError, UsageError
 from cloche.model import Metering
 from cloche.runtime.plugin import ExtensionPoint
@@ -81,6 +82,29 @@ def test_the_deadline_counts_from_the_arguments_on(host: Host, tmp_path: Path) -
     assert point.next() == 2
 
 
+def test_a_short_conversion_that_took_long_does_not_enter_the_guest(host: Host, tmp_path: Path) -> None:
+    """Few items may take long, too: past the deadline the guest is not entered, and its instance lives on."""
+    point = basics(host, tmp_path, instances="pooled")
+    assert point.next() == 1
+    with pytest.raises(LimitError) as caught:
+        point.size.options(deadline=0.02)(Acting(lambda: time.sleep(0.05), 10))
+    assert caught.value.code == "limit.deadline"
+    assert caught.value.usage is not None
+    assert (caught.value.usage.fuel, caught.value.usage.instance_calls) == (0, 1)
+    assert point.next() == 2
+
+
+def test_a_call_that_is_cancelled_by_its_argument_is_not_made(host: Host, tmp_path: Path) -> None:
+    """Cancelling while the last argument is read ends the call before the guest, where nothing is lost."""
+    point = basics(host, tmp_path, instances="pooled")
+    control = Control()
+    assert point.next() == 1
+    with pytest.raises(UsageError) as caught:
+        point._backend.invoke(point.size._export, [Acting(control.cancel, 10)], point.size._limits, control)
+    assert caught.value.code == "usage.interrupted"
+    assert point.next() == 2
+
+
 def test_results_count_as_well(host: Host, tmp_path: Path) -> None:
     """A result that takes longer to convert than the call may take ends at the deadline, too."""
     point = load(host, tmp_path, TEXTS, instances="pooled")[""]
@@ -95,6 +119,18 @@ def test_the_wall_time_includes_the_conversion(host: Host, tmp_path: Path) -> No
     """`Usage.wall_ms` is what the caller waited for the call, the reading of its arguments included."""
     point = basics(host, tmp_path)
     assert point.size.call(Acting(lambda: time.sleep(0.05), 10)).usage.wall_ms >= 50
+
+
+def test_without_fuel_no_bytes_are_charged(tmp_path: Path) -> None:
+    """A host that counts time only has no fuel limit, and its errors tell no fuel."""
+    with open_host(metering=Metering.DEADLINE) as made:
+        point = basics(made, tmp_path, instances="pooled")
+        assert point.size.options(fuel=1)([1] * 1000) == 1000
+        with pytest.raises(LimitError) as caught:
+            point.size.options(deadline=0.02)(Acting(nothing, MANY))
+        assert caught.value.code == "limit.deadline"
+        assert caught.value.usage is not None
+        assert caught.value.usage.fuel is None
 
 
 def test_without_epochs_no_time_is_counted(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pickle
 import threading
 import time
 from collections import UserList, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from cloche.app import Host
+from cloche.engine.instance import Control
 from cloche.errors import ClocheError, GuestTrap, LimitError, UsageError
 from cloche.model import State
 from cloche.runtime import pool as pool_module
@@ -196,6 +197,52 @@ def test_a_refused_call_moves_nothing(point: ExtensionPoint) -> None:
     assert point.consume(counter) == 6
 
 
+@pytest.mark.parametrize("instances", ["pooled", "single"])
+def test_a_cancelled_call_enters_no_destructor(host: Host, tmp_path: Path, component: bytes, instances: str) -> None:
+    """A call that is cancelled before it begins costs no instance, also where a destructor waits to be run."""
+    plugin = load(host, tmp_path, component, plugin_id="acme/counters", instances=instances)
+    point = plugin["test:counters/counters"]
+    kept = point.counter(1)
+    assert point.add([kept]) == 1
+    point.counter_found(5).close() if instances == "single" else kept.close()
+    control = Control()
+    control.cancel()
+    with pytest.raises(UsageError) as caught:
+        point._backend.invoke(point.calls._export, (), plugin.limits, control)
+    assert caught.value.code == "usage.interrupted"
+    assert point.counter_dropped() == 1
+
+
+class Endless(Sequence[object]):
+    """Says that it has one item, and gives handles of nothing without end."""
+
+    def __init__(self) -> None:
+        self.given = 0
+
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, index: Any) -> Any:
+        raise AssertionError("read one by one")
+
+    def __iter__(self) -> Iterator[object]:
+        while self.given < 10_000_000:
+            self.given += 1
+            yield None
+
+
+def test_looking_for_handles_has_an_end(point: ExtensionPoint) -> None:
+    """Finding the instance of a call reads no more of its arguments than the call itself would take."""
+    given = Endless()
+    with pytest.raises(LimitError) as caught:
+        point.add.options(payload="64KiB")(given)
+    assert caught.value.code == "limit.payload"
+    assert given.given < 1_000_000
+    with pytest.raises(LimitError) as caught:
+        point.add(range(1 << 40))
+    assert caught.value.code == "limit.payload"
+
+
 def test_closed_and_foreign_handles_are_refused(
     point: ExtensionPoint, host: Host, tmp_path: Path, component: bytes
 ) -> None:
@@ -238,6 +285,23 @@ def test_dropping_runs_the_guests_destructor(host: Host, tmp_path: Path, compone
         del counter
         gc.collect()
     assert point.counter_dropped() == 1
+
+
+def test_making_an_instance_is_charged_to_its_first_call_only(host: Host, tmp_path: Path) -> None:
+    """Further calls with a handle of a `per-call` instance cost what they cost, and their limits are whole."""
+    busy = """(func $init (local $n i32) (local.set $n (i32.const 1000))
+      (loop $more (br_if $more (local.tee $n (i32.sub (local.get $n) (i32.const 1))))))
+    (start $init)
+    (global $calls"""
+    component = component_of(CORE.replace("(global $calls", busy), WORLD, {})
+    point = load(host, tmp_path, component, instances="per-call")["test:counters/counters"]
+    first = point.counter.call(5)
+    assert fuel_of(first.usage) > 4000
+    assert point.counter.options(fuel=fuel_of(first.usage)).call(5).usage.fuel == first.usage.fuel
+    for number in (6, 7):
+        outcome = point["[method]counter.increment"].options(fuel=1000).call(first.value)
+        assert outcome.value == number
+        assert fuel_of(outcome.usage) < 100
 
 
 def test_an_instance_ends_with_its_last_handle(host: Host, tmp_path: Path, component: bytes) -> None:

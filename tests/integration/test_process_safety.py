@@ -50,6 +50,34 @@ with Gate(side, folder) as gate:
     ensure_good(run_program(source, tmp_path), "interrupted 1\n3 1\ninterrupted 2\n3 1\n")
 
 
+@pytest.mark.parametrize("call", ["outer.act_spin()", "other.size(Acting(nested, 1))"])
+def test_ctrl_c_that_a_nested_call_kept_to_itself(tmp_path: Path, call: str) -> None:
+    """A host function, or an argument, that swallows what stopped its own call keeps nobody else from being stopped."""
+    source = (
+        SETUP
+        + f"""
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from cloche.errors import UsageError
+from test_conversions import Acting, BASICS
+def nested():
+    later(0.3)
+    try:
+        inner.spin()
+    except UsageError as error:
+        print(error.code)
+side.action = nested
+with Gate(side, folder) as gate:
+    inner = plugins.load(gate.host, folder / "inner", BASICS, plugin_id="acme/inner")[""]
+    other = plugins.load(gate.host, folder / "other", BASICS, plugin_id="acme/other", instances="pooled")[""]
+    outer = gate.load(instances="pooled")
+    end = interrupted(lambda: {call})
+    codes = {{event.data["code"] for event in gate.host.events.recent() if "code" in event.data}}
+    print(end, codes, outer.next(), other.next.call().usage.instance_calls)
+"""
+    )
+    ensure_good(run_program(source, tmp_path), "usage.interrupted\ninterrupted {'usage.interrupted'} 1 1\n")
+
+
 def test_ctrl_c_while_waiting_in_the_queue(tmp_path: Path) -> None:
     """SIGINT while the main thread waits for an instance ends its wait and nobody else's call."""
     source = (

@@ -202,7 +202,11 @@ class Run:
     def _call_all(self, plugin: Plugin, chance: random.Random) -> None:
         handles: list[object] = []
         functions = [function for name in plugin.interfaces() for function in plugin[name]][:MOST_EXPORTS]
-        takers = [function for function in functions if any(handle_finder(item.type) for item in function.wit.params)]
+        takers = [
+            function
+            for function in functions
+            if any(handle_finder(item.type, plugin.limits) for item in function.wit.params)
+        ]
         for function in [*functions, *takers]:  # once more with what the others gave out
             try:
                 values = [value_of(param.type, chance, handles) for param in function.wit.params]

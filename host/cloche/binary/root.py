@@ -146,7 +146,6 @@ class Export:
 Instance = Instantiate | Bag
 Alias = ExportAlias | OuterAlias
 Canon = Lift | Lower | ResourceFunc
-Definition = Instance | Alias | Canon | Import | Export
 
 
 def read_core_instances(reader: Reader) -> Iterator[Instance]:

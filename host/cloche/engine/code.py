@@ -124,6 +124,8 @@ class CodeStore:
         self._target, self._engine_build = target(), _engine_build()
         self._slots = threading.BoundedSemaphore(COMPILES_AT_ONCE)
         self._shared = _SharedCode()
+        self.compiled_whole: set[Digest] = set()
+        """Components that were served in parts, and of which the background has put the whole code into the cache."""
         self._background = _Background(self._compile_whole, self._warn) if background else None
 
     def native(
@@ -393,17 +395,20 @@ class CodeStore:
         limits = dataclasses.replace(
             self._limits, wall_ms=min(self._limits.wall_ms * _BACKGROUND_PATIENCE, _MAX_WALL_MS)
         )
+        job = _Job(None)
         os.close(
             self._obtain(
                 digest,
                 component,
                 CodeKind.COMPONENT,
-                _Job(None),
+                job,
                 limits=limits,
                 nice=_BACKGROUND_NICE,
                 cancelled=cancelled,
             )
         )
+        if job.is_kept:
+            self.compiled_whole.add(digest)
 
     def _key(self, digest: Digest, kind: str) -> EntryKey:
         return EntryKey(digest, str(kind), self._engine_build, self._profile.key(), self._target)

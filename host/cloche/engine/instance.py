@@ -24,7 +24,7 @@ from cloche.engine.mapping import close_and_measure, close_unmeasured, making_me
 from cloche.engine.pricing import BYTE_FUEL, HOST_CALL_FUEL
 from cloche.engine.stacks import ThisThread, this_thread
 from cloche.engine.stdio import Output
-from cloche.engine.ticker import TICK_MS
+from cloche.engine.ticker import TICK_MS, Ticker
 from cloche.engine.wasi import Mount, new_wasi
 from cloche.errors import ClocheError, EngineError, GrantError, LimitError, UsageError
 from cloche.model import Limits, Usage
@@ -193,7 +193,7 @@ class Instance:
         self.serving: ThisThread | None = None
         """The thread on which the guest waits for host code now; None while it does not."""
         self.first_cost: Usage | None = None
-        """What making it cost where that belongs to its one call (`charge_first_call`)."""
+        """What making it cost where that belongs to its next call (`charge_next_call`)."""
         self._spent_fuel = self._spent_ns = 0
         self._callees: dict[Export, Callee] = {}
         self._probe: Probe | None = None
@@ -288,11 +288,10 @@ class Instance:
                 if not buffer.lower_scalars(args, limits.payload_bytes):
                     self._lower(buffer, args, limits, wall, cpu)
                 budget = limits.fuel - self._spent_fuel - buffer.bytes_in * BYTE_FUEL
-                if budget < 0:
+                if budget < 0 and self._counts_fuel:
                     buffer.withdraw()
                     failed = endings.over_fuel(limits, self.settings.plugin)
-                    fuel = buffer.bytes_in * BYTE_FUEL
-                    failed.usage = Usage(0, fuel, bytes_in=buffer.bytes_in, instance_calls=self.calls)
+                    failed.usage = self._unentered(wall, cpu, buffer.bytes_in)
                     raise failed
                 if self._counts_fuel:
                     self._fuel.value = budget
@@ -356,10 +355,10 @@ class Instance:
             if self._close_wanted:
                 self.close()
 
-    def charge_first_call(self, spent: Usage) -> None:
-        """Count what making and initializing it cost against the limits of its one call, as that call's own."""
+    def charge_next_call(self, spent: Usage | None) -> None:
+        """Count what making and initializing it cost against the limits of its next call, as that call's own."""
         self.first_cost = spent
-        self._spent_fuel, self._spent_ns = spent.fuel or 0, int(spent.wall_ms * 1e6)
+        self._spent_fuel, self._spent_ns = (0, 0) if spent is None else (spent.fuel or 0, int(spent.wall_ms * 1e6))
 
     def interrupt(self) -> None:
         """Stop the call in progress as soon as the guest reaches a loop or a function. Any thread; returns at once.
@@ -450,12 +449,19 @@ class Instance:
             ticker = self._ticker
             ticker.running[self] = None
             if ticker.parked:
-                ticker.wake()
+                self._wake(ticker)
             self._deadline_ns = now_ns + self._span_ns
             # Armed deadlines are looked at by the callback, so they need arming only when this one may come sooner.
             if self._span_ticks < self._armed_tick - ticker.now or self._armed_tick == 0:
                 self._lib.wasmtime_context_set_epoch_deadline(self.context, self._span_ticks)
                 self._armed_tick = ticker.now + self._span_ticks
+
+    def _wake(self, ticker: Ticker) -> None:
+        try:
+            ticker.wake()
+        except BaseException:
+            ticker.running.pop(self, None)
+            raise
 
     def _give_fuel(self, fuel: int) -> None:
         if self._counts_fuel:
@@ -474,12 +480,11 @@ class Instance:
         self.serving = this_thread()
         try:
             buffer.lower_each(args, self.bridge, limits.payload_bytes)
+            self._look()  # their code may have taken long, and so far the arguments and the instance are as before
         except ClocheError as failure:
             if self._stop is not None:
-                elapsed = perf_counter_ns() - wall
-                failure.usage = Usage(
-                    0, 0, wall_ms=elapsed / 1e6, cpu_ms=self._cpu_ms(cpu, elapsed), instance_calls=self.calls
-                )
+                buffer.withdraw()
+                failure.usage = self._unentered(wall, cpu, 0)
             raise
         finally:
             self.serving = None
@@ -501,8 +506,8 @@ class Instance:
         def explain(error: int) -> BaseException:
             return self._explain(error, "a resource's destructor", self._usage(limits.fuel, wall, cpu, 0))
 
-        self.is_sound = False
         with self._entered(control):
+            self.is_sound = False
             failures = self.bridge.drop_pending(explain)
         if failures:
             raise failures[0]
@@ -578,6 +583,21 @@ class Instance:
             wall_ms=elapsed / 1e6,
             cpu_ms=self._cpu_ms(cpu, elapsed),
             host_calls=self._host_calls,
+            bytes_in=bytes_in,
+            instance_calls=self.calls,
+        )
+
+    def _unentered(self, wall: int, cpu: int, bytes_in: int) -> Usage:
+        """What a call has cost that ends before its guest is entered."""
+        guest_fuel = host_fuel = None
+        if self._counts_fuel:
+            guest_fuel, host_fuel = 0, bytes_in * BYTE_FUEL
+        elapsed = perf_counter_ns() - wall
+        return Usage(
+            guest_fuel,
+            host_fuel,
+            wall_ms=elapsed / 1e6,
+            cpu_ms=self._cpu_ms(cpu, elapsed),
             bytes_in=bytes_in,
             instance_calls=self.calls,
         )

@@ -69,9 +69,11 @@ class Interrupts:
     def attach(self, running: Interruptible | None) -> Interruptible | None:
         """Name what a Ctrl-C stops; returns what it was before."""
         before, self._running = self._running, running
-        if self.cancelled:  # the watcher may be about to stop what was named: it must not stop what comes after
-            with self._lock:
+        if self.cancelled:
+            with self._lock:  # the watcher may be about to stop what was named: it must not stop what comes after
                 pass
+            if running is not None:  # a call inside this one was stopped, and may have kept that to itself
+                running.interrupt()
         return before
 
     def is_quiet(self) -> bool:

@@ -205,22 +205,32 @@ class GuestThreads:
     def submit(self, function: Callable[..., T], *args: Any) -> Future[T]:
         """Run `function(*args)` on one of our threads. Raises: UsageError (`usage.closed`) after `close`."""
         with self._lock:
-            if self._closed:
-                raise UsageError(f"{self._name} is closed", code="usage.closed")
+            self._ensure_open()
             if self._pool is None:
                 self._pool = ThreadPoolExecutor(
                     self._most, thread_name_prefix=f"cloche-{self._name}", initializer=_mark_ours
                 )
             with _large_stacks():
-                return self._pool.submit(function, *args)
+                return self._pool.submit(self._run, function, *args)
 
     def close(self, *, wait: bool = True) -> None:
-        """End the threads, each after what it runs; with `wait` only return then. Idempotent."""
+        """End the threads, each after what it runs; with `wait` only return then. Idempotent.
+
+        What has not begun fails with UsageError (`usage.closed`): cancelled it would look as if its caller did that.
+        """
         with self._lock:
             self._closed = True
             pool, self._pool = self._pool, None
         if pool is not None:
-            pool.shutdown(wait=wait, cancel_futures=True)
+            pool.shutdown(wait=wait)
+
+    def _run(self, function: Callable[..., T], *args: Any) -> T:
+        self._ensure_open()
+        return function(*args)
+
+    def _ensure_open(self) -> None:
+        if self._closed:
+            raise UsageError(f"{self._name} is closed", code="usage.closed")
 
     def _begin_anew(self) -> None:
         """In a forked child, where none of the threads are."""

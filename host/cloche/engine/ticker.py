@@ -42,8 +42,8 @@ class Ticker:
             if self._stopped:
                 return
             if not self._begun:
-                self._begun = True
                 threading.Thread(target=self._run, name="cloche-ticker", daemon=True).start()
+                self._begun = True  # not where the system has no thread to give: the next call asks again
             self.parked = False
             self._wake.set()
 

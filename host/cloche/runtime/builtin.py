@@ -28,11 +28,12 @@ class BuiltinBackend:
     """Serves functions from methods of a Python object, by the naming rules of capabilities' host objects.
 
     There is no sandbox and no meter: the object is the embedder's own code. Fuel in `Usage` is None. Arguments and
-    results are checked and become what they are for a component; resources are the object's own Python objects.
+    results are checked and become what they are for a component; resources are the object's own Python objects. The
+    object is closed with the last backend that serves it, which `closes` says of this one.
     """
 
-    def __init__(self, name: str, subject: object, interface: Interface) -> None:
-        self._name, self._subject = name, subject
+    def __init__(self, name: str, subject: object, interface: Interface, *, closes: bool = True) -> None:
+        self._name, self._subject, self._closes = name, subject, closes
         self._names = python_names(interface)
         self._plans: dict[Export, LocalPlan] = {}
         self.limits = Limits()
@@ -104,12 +105,12 @@ class BuiltinBackend:
         """Nothing to ensure: a Python object may be closed by itself."""
 
     def close(self) -> None:
-        """Close the object if it can be closed. Idempotent."""
+        """Refuse calls from now on, and close the object if it can be closed. Calls that run go on. Idempotent."""
         with self._lock:
             if self.state is State.STOPPED:
                 return
             self.state = State.STOPPED
         self._threads.close(wait=False)
         close = getattr(self._subject, "close", None)
-        if callable(close):
+        if self._closes and callable(close):
             close()

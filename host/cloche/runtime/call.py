@@ -298,6 +298,8 @@ class ComponentBackend:
         finally:
             if instance.output.is_used or instance.denied:
                 self._report_output(instance)
+            if instance.first_cost is not None:  # handles may bring more calls to it
+                instance.charge_next_call(None)
             pool.release(instance)
 
     def _holder(
@@ -307,7 +309,7 @@ class ComponentBackend:
         self.pool.sweep()
         carriers = self._carriers.get(export)
         if carriers is None:
-            finders = enumerate(handle_finder(param.type) for param in export.function.params)
+            finders = enumerate(handle_finder(param.type, self.limits) for param in export.function.params)
             carriers = tuple((index, find) for index, find in finders if find is not None)
             self._carriers[export] = carriers
         for index, find in carriers:
@@ -355,7 +357,7 @@ class ComponentBackend:
         finally:
             self._report_output(instance)
         if per_call:
-            instance.charge_first_call(cost)
+            instance.charge_next_call(cost)
         elif self._stream.has_sinks:
             self._services.emit(EventKind.INSTANCE, {"usage": cost.to_json()}, capability=None, call_id=None)
         return instance

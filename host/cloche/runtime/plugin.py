@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -203,8 +204,9 @@ class Plugin:
     def close(self) -> None:
         """Stop the plugin and free everything. Idempotent. Raises: as `ensure_outside`."""
         self.ensure_outside()
-        for backend in self._backends:
-            backend.close()
+        with ExitStack() as steps:  # each is closed, whatever comes of the ones before
+            for backend in reversed(self._backends):
+                steps.callback(backend.close)
         self._forget(self)
 
     def health(self) -> Any:

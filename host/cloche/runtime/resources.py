@@ -39,9 +39,9 @@ def handle_classes(
     return classes
 
 
-def handle_finder(type_: Type) -> Finder | None:
-    """What finds the handles inside values of this type; None when there are none."""
-    return finder(plan_for(type_))
+def handle_finder(type_: Type, limits: Limits) -> Finder | None:
+    """What finds the handles inside values of this type that a call may take; None when there are none."""
+    return finder(plan_for(type_), limits.payload_bytes)
 
 
 def find_handle(value: object, find: Finder) -> GuestResource | None:

@@ -16,7 +16,7 @@ from cloche.model import MIB
 from cloche.text import clean
 from cloche.wit.document import MAX_DOCUMENT_BYTES
 from cloche.wit.resolve import Package, resolve_component, resolve_package
-from cloche.wit.types import Interface, World
+from cloche.wit.types import World
 
 # An 18 MB Python guest takes 0.1 s and 39 MB; the bounds leave room for a busy machine and the largest component.
 _LIMITS = ChildLimits(
@@ -141,16 +141,6 @@ def describe_package(wit: Path) -> bytes:
         return result.stdout
     reason = _said(result) if result.outcome is ChildOutcome.FAILED else _broken_bound(result)
     raise ContractError(f"The WIT package at {wit} cannot be read: {reason}", code="contract.wit")
-
-
-def package_interfaces(wit: Path) -> tuple[Interface, ...]:
-    """The interfaces that the WIT package at `wit` declares itself. Blocks and raises as `read_package`."""
-    return read_package(wit).interfaces
-
-
-def package_worlds(wit: Path) -> tuple[World, ...]:
-    """The worlds that the WIT package at `wit` declares itself. Blocks and raises as `read_package`."""
-    return read_package(wit).worlds
 
 
 def _said(result: ChildResult) -> str:

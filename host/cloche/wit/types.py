@@ -290,10 +290,5 @@ class InterfaceId:
         """`ns:pkg/name`."""
         return f"{self.namespace}:{self.package}/{self.name}"
 
-    @property
-    def package_id(self) -> str:
-        """`ns:pkg`."""
-        return f"{self.namespace}:{self.package}"
-
     def __str__(self) -> str:
         return self.unversioned + (f"@{self.version}" if self.version else "")

@@ -99,3 +99,22 @@ def test_stopping_a_parked_one_ends_its_thread(ticker: Ticker) -> None:
     until(lambda: ticker.parked)
     ticker.stop()
     until(lambda: threads() == before)
+
+
+def test_a_thread_that_could_not_be_started_is_asked_for_again(
+    ticker: Ticker, ticks: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A system that had no thread to give for one call does not leave the next ones without a deadline."""
+
+    def refuse(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(RuntimeError):
+            ticker.wake()
+    assert ticker.parked
+    ticker.running[self_ := object()] = None
+    ticker.wake()
+    until(lambda: bool(ticks))
+    ticker.running.pop(self_)

@@ -16,32 +16,35 @@ Finder = Callable[[Any], Iterator[tuple[Any, bool]]]
 has not the form of its type is left out."""
 
 
-def _unbounded() -> Budget:
-    budget = Budget()
-    budget.left = sys.maxsize
-    return budget
+def finder(plan: Plan, most: int = sys.maxsize) -> Finder | None:
+    """What finds the handles in values of `plan`; None where its type has none.
 
+    A list or map of more than `most` items is left out, and one that gives more items than it says that it has.
+    """
 
-def finder(plan: Plan) -> Finder | None:
-    """What finds the handles in values of `plan`; None where its type has none."""
+    def room(value: Any) -> Budget:
+        budget = Budget()
+        budget.left = min(len(value), most)
+        return budget
+
     match plan:
         case HandlePlan():
             return lambda value: iter(((value, plan.is_own),))
         case ListPlan():
-            inner = finder(plan.element)
-            return inner and _finder(inner, lambda value: plan.items(value, _unbounded(), 1))
+            inner = finder(plan.element, most)
+            return inner and _finder(inner, lambda value: plan.items(value, room(value), 1))
         case MapPlan():
-            inner = finder(plan.value)
-            return inner and _finder(inner, lambda value: [item for _, item in plan.items(value, _unbounded(), 1)])
+            inner = finder(plan.value, most)
+            return inner and _finder(inner, lambda value: [item for _, item in plan.items(value, room(value), 1)])
         case OptionPlan():
-            inner = finder(plan.payload)
+            inner = finder(plan.payload, most)
             return inner and _finder(inner, lambda value: () if value is None else (plan.some(value),))
         case RecordPlan() | TuplePlan():
-            return _choice(plan.parts, lambda value: enumerate(plan.split(value)))
+            return _choice(plan.parts, most, lambda value: enumerate(plan.split(value)))
         case VariantPlan():
-            return _choice(plan.parts, lambda value: (plan.split(value),))
+            return _choice(plan.parts, most, lambda value: (plan.split(value),))
         case ResultPlan():
-            return _choice((plan.err, plan.ok), lambda value: (plan.split(value),))
+            return _choice((plan.err, plan.ok), most, lambda value: (plan.split(value),))
         case _:
             return None
 
@@ -56,9 +59,9 @@ def _finder(inner: Finder, items: Callable[[Any], Any]) -> Finder:
     return find
 
 
-def _choice(parts: tuple[Plan | None, ...], split: Callable[[Any], Any]) -> Finder | None:
+def _choice(parts: tuple[Plan | None, ...], most: int, split: Callable[[Any], Any]) -> Finder | None:
     """Looks into each pair (number of the part, its value) in its own way."""
-    finders = tuple(None if part is None else finder(part) for part in parts)
+    finders = tuple(None if part is None else finder(part, most) for part in parts)
     if not any(finders):
         return None
 
