@@ -2,8 +2,8 @@
 
 Run as `python -I -S -B launcher.py PLAN`, where PLAN is JSON made by `cloche.confine.child`. A program is executed, or
 supervised where it may start others; a Python entry point is imported, *prepared* with files still in reach, locked in,
-and then run. What was reached is told on a descriptor of its own, closed before foreign code runs. Starting by exec keeps
-clear of forked locks and of the engine's threads (H19).
+and then run. What was reached is told on a descriptor of its own, closed before foreign code runs. Starting by exec
+keeps clear of forked locks and of the engine's threads (H19).
 """
 
 from __future__ import annotations
