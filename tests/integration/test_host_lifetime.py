@@ -443,3 +443,43 @@ def test_a_destructor_that_calls_back_is_refused_at_once(gate: Gate, side: GateH
     gate.plugin.close()
     assert codes == ["usage.re-entry", "usage.closed"]
     assert events(gate.host, "backend-error") == []
+
+
+# -- a system that has nothing to give ---------------------------------------------------------------------------------
+
+
+def test_a_system_without_threads_is_an_error_and_no_more(tmp_path: Path) -> None:
+    """Loading, calls from a small stack and awaited calls say what is lacking; with threads all of them work (H12)."""
+    source = (
+        SETUP
+        + """
+import _thread
+from cloche.errors import ClocheError
+names = ("start_new_thread", "_start_new_thread", "_start_joinable_thread")  # the last one from Python 3.13 on
+given = [(module, name, getattr(module, name)) for module in (_thread, threading) for name in names if hasattr(module, name)]
+def refuse(*_, **__):
+    raise RuntimeError("can't start new thread")
+def allow(yes):
+    for module, name, function in given:
+        setattr(module, name, function if yes else refuse)
+def attempt(work):
+    try: return work()
+    except ClocheError as error: return error.code
+before = signal.getsignal(signal.SIGINT)
+with Gate(side, folder) as gate:
+    def make():
+        point = gate.load(instances="pooled")
+        return point.many(2), point
+    def awaited():
+        return asyncio.run(point.many.call_async(3)).value
+    allow(False)
+    print(attempt(make), signal.getsignal(signal.SIGINT) is before)
+    allow(True)
+    answer, point = make()
+    allow(False)
+    print(answer, attempt(awaited), point.many(4))
+    allow(True)
+    print(attempt(awaited))
+"""
+    )
+    ensure_good(run_program(source, tmp_path), "engine.resources True\n2 engine.resources 4\n3\n")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from cloche.errors import EngineError
 
@@ -24,3 +26,15 @@ def shortage(what: str, error: OSError) -> EngineError:
     if remedy is None:
         return EngineError(f"{reason}; `cloche doctor` says what this system offers", code="engine.unsupported")
     return EngineError(f"{reason}; {remedy}", code="engine.resources")
+
+
+@contextmanager
+def starting_threads() -> Iterator[None]:
+    """Around what starts a thread. Raises: EngineError (`engine.resources`) when the system has none to give."""
+    try:
+        yield
+    except RuntimeError as error:  # Python has no exception of its own for this
+        if "start new thread" not in str(error):
+            raise
+        text = f"no thread can be started; {_REMEDIES[errno.EAGAIN]}"
+        raise EngineError(text, code="engine.resources") from error

@@ -21,7 +21,9 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any, Protocol
 
+from cloche.confine.shortage import shortage, starting_threads
 from cloche.engine.forks import after_fork
+from cloche.errors import EngineError
 
 Handler = Callable[[int, FrameType | None], Any]
 
@@ -88,7 +90,10 @@ class Interrupts:
         return True
 
     def install(self) -> None:
-        """Take over SIGINT if this is the main thread and a Python handler is in place. Idempotent."""
+        """Take over SIGINT if this is the main thread and a Python handler is in place. Idempotent.
+
+        Raises: EngineError (`engine.resources`) when the system has no thread or descriptors to give; nothing is taken.
+        """
         if self._pipe is not None or threading.current_thread() is not threading.main_thread():
             return
         previous = signal.getsignal(signal.SIGINT)
@@ -103,6 +108,9 @@ class Interrupts:
             # A copy, because whoever was there before us may close the descriptor, and its number then means another
             # file.
             self._forward_fd = os.dup(self._old_fd) if self._old_fd >= 0 else -1
+        except EngineError:
+            signal.signal(signal.SIGINT, previous)
+            raise
         finally:
             self.held = outer
         if self.cancelled and not outer:
@@ -144,11 +152,20 @@ class Interrupts:
 
     def _listen(self) -> int:
         """Have signals' numbers written to a pipe of ours that a watcher reads; the descriptor that got them before."""
-        read, write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            read, write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError as error:
+            raise shortage("signals cannot be watched", error) from error
+        watcher = threading.Thread(target=self._watch, args=(read,), name="cloche-interrupts", daemon=True)
+        try:
+            with starting_threads():
+                watcher.start()
+        except EngineError:
+            os.close(read)
+            os.close(write)
+            raise
         before = signal.set_wakeup_fd(write, warn_on_full_buffer=False)
-        self._pipe = (read, write)
-        self._watcher = threading.Thread(target=self._watch, args=(read,), name="cloche-interrupts", daemon=True)
-        self._watcher.start()
+        self._pipe, self._watcher = (read, write), watcher
         return before
 
     def _begin_anew(self) -> None:

@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
+from cloche.confine.shortage import starting_threads
 from cloche.engine.forks import after_fork
 from cloche.errors import UsageError
 from cloche.model import KIB, MIB
@@ -92,10 +93,14 @@ def _mark_ours() -> None:
 
 @contextmanager
 def _large_stacks() -> Iterator[None]:
-    """While threads of ours are made. The stack size is a setting of the whole process."""
+    """While threads of ours are made. The stack size is a setting of the whole process.
+
+    Raises: EngineError (`engine.resources`).
+    """
     before = threading.stack_size(OWN_STACK_BYTES)
     try:
-        yield
+        with starting_threads():
+            yield
     finally:
         # Somebody else may have set it meanwhile; putting theirs back would leave all later threads with it.
         if threading.stack_size() == OWN_STACK_BYTES:

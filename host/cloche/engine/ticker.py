@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 
+from cloche.confine.shortage import starting_threads
 from cloche.engine.forks import after_fork
 
 TICK_MS = 10
@@ -42,7 +43,8 @@ class Ticker:
             if self._stopped:
                 return
             if not self._begun:
-                threading.Thread(target=self._run, name="cloche-ticker", daemon=True).start()
+                with starting_threads():
+                    threading.Thread(target=self._run, name="cloche-ticker", daemon=True).start()
                 self._begun = True  # not where the system has no thread to give: the next call asks again
             self.parked = False
             self._wake.set()

@@ -10,6 +10,7 @@ import pytest
 
 from cloche.engine import ticker as ticker_module
 from cloche.engine.ticker import Ticker
+from cloche.errors import EngineError
 
 
 def until(condition: Callable[[], bool]) -> None:
@@ -111,8 +112,9 @@ def test_a_thread_that_could_not_be_started_is_asked_for_again(
 
     with monkeypatch.context() as patched:
         patched.setattr(threading.Thread, "start", refuse)
-        with pytest.raises(RuntimeError):
+        with pytest.raises(EngineError) as caught:
             ticker.wake()
+    assert caught.value.code == "engine.resources"
     assert ticker.parked
     ticker.running[self_ := object()] = None
     ticker.wake()
