@@ -456,7 +456,8 @@ def test_a_system_without_threads_is_an_error_and_no_more(tmp_path: Path) -> Non
 import _thread
 from cloche.errors import ClocheError
 names = ("start_new_thread", "_start_new_thread", "_start_joinable_thread")  # the last one from Python 3.13 on
-given = [(module, name, getattr(module, name)) for module in (_thread, threading) for name in names if hasattr(module, name)]
+places = [(module, name) for module in (_thread, threading) for name in names if hasattr(module, name)]
+given = [(module, name, getattr(module, name)) for module, name in places]
 def refuse(*_, **__):
     raise RuntimeError("can't start new thread")
 def allow(yes):
