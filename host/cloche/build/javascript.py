@@ -160,7 +160,7 @@ def _install(job: Job, node: Path, home: Path) -> None:
         raise build_error(
             job.name,
             f"npm cannot fetch {TOOL}",
-            advice="The first JavaScript build needs the network; npm's own words follow",
+            advice="The first JavaScript build needs the network",
             output=result.output,
         )
     (home / "build.mjs").write_text(_SCRIPT)
