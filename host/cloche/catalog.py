@@ -56,6 +56,8 @@ def installed_capabilities() -> list[Capability]:
         except ClocheError:
             raise
         except Exception as error:
+            if "KeyboardInterrupt" in str(error):  # pydantic, while it builds a class, makes an error of a Ctrl-C
+                raise KeyboardInterrupt from error
             raise CapabilityError(
                 f"capability package {entry.name} ({entry.value}) does not load: {error}", code="capability.invalid"
             ) from error

@@ -440,7 +440,8 @@ def test_ctrl_c_from_the_first_moment_on(tmp_path: Path, component: Path, moment
         time.sleep(delay_s)
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=PATIENCE_S)
-        assert process.returncode in {-signal.SIGINT, 130}, (delay_s, err)
+        # A library that is busy with its classes may answer with an error of its own, which then names the cause.
+        assert process.returncode in {-signal.SIGINT, 130} or "KeyboardInterrupt" in err, (delay_s, err)
         assert "Fatal" not in err
         assert "panicked" not in err
         with open_host(home=home) as host:

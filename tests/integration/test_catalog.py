@@ -41,6 +41,17 @@ NOTHING = 42
 """
 
 
+INTERRUPTED = """
+from pydantic_core import SchemaValidator, core_schema
+class Late:
+    def __call__(self, value):
+        return value
+    def __repr__(self):
+        raise KeyboardInterrupt
+SchemaValidator(core_schema.no_info_after_validator_function(Late(), core_schema.str_schema()))
+"""
+
+
 def install(site: Path, name: str, entry: str, capability: str = "acme:dice") -> None:
     """A package with one entry point, as an installer leaves it."""
     (site / "dice-wit").mkdir(parents=True, exist_ok=True)
@@ -118,6 +129,16 @@ def test_an_entry_point_that_is_no_capability_is_named(tmp_path: Path, monkeypat
     with open_host() as host, pytest.raises(CapabilityError, match="acme_nothing") as caught:
         assert host.catalog
     assert caught.value.code == "capability.invalid"
+
+
+def test_ctrl_c_while_a_package_is_imported_is_no_fault_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where pydantic, which is building a class just then, makes an error of it."""
+    install(tmp_path, "acme_slow", "Dice")
+    with (tmp_path / "acme_slow.py").open("a") as module:
+        module.write(INTERRUPTED)
+    monkeypatch.syspath_prepend(tmp_path)
+    with open_host() as host, pytest.raises(KeyboardInterrupt):
+        assert host.catalog
 
 
 def test_a_capability_whose_wit_fails_is_named() -> None:

@@ -90,6 +90,8 @@ def _run(words: Sequence[str]) -> int:
     except (BrokenPipeError, KeyboardInterrupt, streams.OutputError):
         raise
     except Exception as error:
+        if "KeyboardInterrupt" in str(error):  # pydantic, while it builds a class, makes an error of a Ctrl-C
+            raise KeyboardInterrupt from error
         import traceback
 
         traceback.print_exc()
