@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -153,10 +154,11 @@ def test_javascript_without_a_network_fails_soon_and_clearly(tmp_path: Path, mon
 
 @SLOW
 def test_javascript_is_built_where_the_path_has_spaces(tmp_path: Path) -> None:
-    """The tool hands paths on in one line of words."""
+    """The tool hands paths on in one line of words; what it built tells nobody where."""
     built("hello-js")  # fetches the tool, which the other cache then shares
     cache = tmp_path / "a cache"
     cache.mkdir()
     (cache / "npm").symlink_to(build_cache() / "npm")
     component = build_directory(guest_dir("hello-js"), cache=cache, out=tmp_path / "the plugin.wasm")
     assert (component.cached, interfaces(component.path, "exports")) == (False, {GREETER})
+    assert not re.search(rb"work-[0-9a-f]{16}|" + re.escape(os.fsencode(tmp_path)), component.path.read_bytes())

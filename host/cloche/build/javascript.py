@@ -6,9 +6,6 @@ import hashlib
 import json
 import re
 import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -31,10 +28,14 @@ _PACKAGE = {
 _SCRIPT = """\
 import { readFile, writeFile } from 'node:fs/promises';
 import { componentize } from '@bytecodealliance/componentize-js';
+Math.random = () => 0; // names a directory, and the component remembers the name
 const { output, ...options } = JSON.parse(await readFile(process.argv[2], 'utf8'));
 const { component } = await componentize(options);
 await writeFile(output, component);
 """
+_HERE = "/proc/self/cwd"
+"""The work directory for the tool and its child. The component remembers the paths that it was made with, so they are
+the same everywhere; and the tool hands them on in one line of words, so they have no spaces."""
 # With all of them off, the component has no WASI import at all. `http` and `fetch-event` stay off in any case.
 _WASI_FEATURES = ("random", "stdio", "clocks")
 _NETWORK_FEATURES = ("http", "fetch-event")
@@ -68,41 +69,26 @@ def compile_javascript(job: Job) -> bytes:
             job.name, "its source cannot be read", advice=advice(checked.output), output=shortened(checked.output)
         )
     key = hashlib.sha256("\n".join(versions()).encode()).hexdigest()
-    with (
-        job.cache.fetched("npm", key, lambda home: _install(job, node, home), job.progress) as home,
-        _without_spaces(job.work) as work,
-    ):
-        (job.work / "options.json").write_text(json.dumps(_options(job, work)))
+    (job.work / "options.json").write_text(json.dumps(_options(job)))
+    with job.cache.fetched("npm", key, lambda home: _install(job, node, home), job.progress) as home:
         command = [node, home / "build.mjs", job.work / "options.json"]
-        environment = {"TMPDIR": str(work)}
-        result = run_tool(command, tool=TOOL, name=job.name, work=job.work, environment=environment)
+        result = run_tool(command, tool=TOOL, name=job.name, work=job.work, environment={"TMPDIR": _HERE})
     if result.status != 0:
-        output = result.output.replace(f"{work}/", "")
+        output = result.output.replace(f"{_HERE}/", "")
         raise build_error(job.name, f"{TOOL} refused it", advice=advice(output), output=shortened(output))
     return job.result(job.work / "out.wasm")
 
 
-def _options(job: Job, work: Path) -> dict[str, object]:
+def _options(job: Job) -> dict[str, object]:
     disabled = [*_NETWORK_FEATURES, *(() if job.settings.wasi else _WASI_FEATURES)]
     return {
-        "sourcePath": str(work / job.source.relative_to(job.work)),
+        "sourcePath": f"{_HERE}/{job.source.relative_to(job.work)}",
         "witPath": str(job.wit),
         "disableFeatures": disabled,
+        "env": {"HOME": _HERE},  # where the tool's child keeps a cache
         "output": str(job.work / "out.wasm"),
         **({"worldName": job.settings.world} if job.settings.world else {}),
     }
-
-
-@contextmanager
-def _without_spaces(directory: Path) -> Iterator[Path]:
-    """Another path of `directory`, if that has a space: the tool hands paths on in one line of words."""
-    if not re.search(r"\s", str(directory)):
-        yield directory
-        return
-    with tempfile.TemporaryDirectory(prefix="cloche-") as place:
-        link = Path(place, "work")
-        link.symlink_to(directory)
-        yield link
 
 
 def advice(output: str) -> str:
