@@ -39,17 +39,6 @@ def host() -> Iterator[Host]:
         yield made
 
 
-@pytest.fixture
-def side() -> GateHost:
-    return GateHost()
-
-
-@pytest.fixture
-def gate(side: GateHost, tmp_path: Path) -> Iterator[Gate]:
-    with Gate(side, tmp_path) as made:
-        yield made
-
-
 def basics(host: Host, directory: Path, **manifest: Any) -> ExtensionPoint:
     return load(host, directory, BASICS, **manifest)[""]
 

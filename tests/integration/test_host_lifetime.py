@@ -6,7 +6,6 @@ import asyncio
 import gc
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -32,18 +31,6 @@ from support.wat_plugins import (
     shared_home,
     write_plugin,
 )
-
-
-@pytest.fixture
-def side() -> GateHost:
-    return GateHost()
-
-
-@pytest.fixture
-def gate(side: GateHost, tmp_path: Path) -> Iterator[Gate]:
-    with Gate(side, tmp_path) as made:
-        yield made
-
 
 # -- closing -----------------------------------------------------------------------------------------------------------
 

@@ -20,17 +20,6 @@ from support.wat_plugins import BASICS, TRUSTED, events, load, open_host, write_
 
 
 @pytest.fixture
-def side() -> GateHost:
-    return GateHost()
-
-
-@pytest.fixture
-def gate(side: GateHost, tmp_path: Path) -> Iterator[Gate]:
-    with Gate(side, tmp_path) as made:
-        yield made
-
-
-@pytest.fixture
 def host() -> Iterator[Host]:
     with open_host() as made:
         yield made

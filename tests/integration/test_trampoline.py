@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,17 +30,6 @@ RAISED: list[tuple[Callable[[], BaseException], type[BaseException], str | None]
     (lambda: CapabilityError("the device is gone"), CapabilityError, "capability.backend"),
     (lambda: LimitError("the quota is full", code="limit.data"), LimitError, "limit.data"),
 ]
-
-
-@pytest.fixture
-def side() -> GateHost:
-    return GateHost()
-
-
-@pytest.fixture
-def gate(side: GateHost, tmp_path: Path) -> Iterator[Gate]:
-    with Gate(side, tmp_path) as made:
-        yield made
 
 
 def raiser(make: Callable[[], BaseException]) -> Callable[[], None]:
