@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cloche.capabilities.api import Capability
 from cloche.contract.versions import newest
-from cloche.errors import CapabilityError, ClocheError, UsageError
+from cloche.errors import CapabilityError, ClocheError, UsageError, hides_ctrl_c
 from cloche.grants.schema import GrantSchema
 from cloche.grants.wasi import WASI_SCHEMAS
 from cloche.resources import wit_dir
@@ -56,7 +56,7 @@ def installed_capabilities() -> list[Capability]:
         except ClocheError:
             raise
         except Exception as error:
-            if "KeyboardInterrupt" in str(error):  # pydantic, while it builds a class, makes an error of a Ctrl-C
+            if hides_ctrl_c(error):
                 raise KeyboardInterrupt from error
             raise CapabilityError(
                 f"capability package {entry.name} ({entry.value}) does not load: {error}", code="capability.invalid"

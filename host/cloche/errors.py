@@ -128,6 +128,11 @@ CODES: dict[str, CodeInfo] = {
 }
 
 
+def hides_ctrl_c(error: Exception) -> bool:
+    """Whether this is a Ctrl-C in disguise: pydantic, while it builds a class, makes an error of one. Added in 0.1."""
+    return "KeyboardInterrupt" in str(error)
+
+
 class ClocheError(Exception):
     """Root of all errors. `code` is stable; `blame` says who can mend it; `plugin` whom it concerns, if anyone.
 

@@ -71,7 +71,7 @@ def _run(words: Sequence[str]) -> int:
 
     from cloche.cli.commands import application
     from cloche.cli.errors import Told, interrupted, report, unexpected
-    from cloche.errors import ClocheError, UsageError
+    from cloche.errors import ClocheError, UsageError, hides_ctrl_c
 
     is_json = _wants_json(words)
     try:
@@ -90,7 +90,7 @@ def _run(words: Sequence[str]) -> int:
     except (BrokenPipeError, KeyboardInterrupt, streams.OutputError):
         raise
     except Exception as error:
-        if "KeyboardInterrupt" in str(error):  # pydantic, while it builds a class, makes an error of a Ctrl-C
+        if hides_ctrl_c(error):
             raise KeyboardInterrupt from error
         import traceback
 
