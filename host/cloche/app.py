@@ -96,7 +96,8 @@ class Host:
         self._catalog: Catalog | None = None
         self._engines: dict[Profile, tuple[Engine, CodeStore]] = {}
         self._plugins: dict[str, Plugin] = {}
-        self._caches = Caches(replace(self.settings, home=self.home))
+        self._places = replace(self.settings, home=self.home)
+        self._caches = Caches(self._places)
         self._caches_grew = False
         self._closed = False
 
@@ -435,7 +436,7 @@ class Host:
         def build(directory: Path, manifest: Manifest) -> bytes:
             settings = build_settings(directory, manifest.id, component_ref(manifest))
             tell = None if progress is None else lambda text: progress(Progress("build", None, text))
-            built = build_plugin(directory, settings, cache=self.home / "cache" / "build", progress=tell)
+            built = build_plugin(directory, settings, cache=self._places.build_cache, progress=tell)
             self._caches_grew |= not built.cached
             component = read_component(built.path)
             if digest_of(component) != built.digest:  # what was checked is not what was read

@@ -56,7 +56,7 @@ class Engine:
         self._linkers: set[Linker] = set()
         self._closed = self._deleted = False
         self._pollable = 0
-        self._new_error = lib.wasmtime_error_new
+        self._new_error: Callable[[bytes], int] = lib.wasmtime_error_new
         # Kept for as long as the engine: the C side holds their addresses.
         self.host_function = ffi.HostFunction(self._host_function)
         self.resource_dropped = ffi.ResourceDestructor(self._resource_dropped)
@@ -141,7 +141,7 @@ class Engine:
         except BaseException as error:
             if instance is not None and instance.failure is None:
                 instance.failure, instance.failed = error, slot
-            return self._new_error(OPAQUE)  # type: ignore[no-any-return]
+            return self._new_error(OPAQUE)
 
     def _resource_dropped(self, data: int | None, context: int, rep: int) -> int:
         instance = None
@@ -152,7 +152,7 @@ class Engine:
         except BaseException as error:
             if instance is not None and instance.failure is None:
                 instance.failure = error
-            return self._new_error(OPAQUE)  # type: ignore[no-any-return]
+            return self._new_error(OPAQUE)
 
     def _epoch_reached(self, context: int, _data: int | None, ticks: Any, kind: Any) -> int:
         instance = None
@@ -160,14 +160,14 @@ class Engine:
             instance = self.instances[context]
             more = instance.ticks_until_stop()
             if more <= 0:
-                return self._new_error(OPAQUE)  # type: ignore[no-any-return]
+                return self._new_error(OPAQUE)
             ticks[0] = more
             kind[0] = 0
             return 0
         except BaseException as error:
             if instance is not None and instance.failure is None:
                 instance.failure = error
-            return self._new_error(OPAQUE)  # type: ignore[no-any-return]
+            return self._new_error(OPAQUE)
 
     def _writer(self, stream: int) -> Callable[[int | None, int, int], int]:
         instances = self.instances
