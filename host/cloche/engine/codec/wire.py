@@ -902,7 +902,10 @@ def _read_map(plan: MapPlan) -> Read:
         count = call.count()
         call.charge(count * size)
         pairs = [(key(call), value(call)) for _ in call.paced(range(count), size)]
-        made = dict(pairs)
+        try:
+            made = dict(pairs)
+        except TypeError:  # a numpy array, or what holds one, has no hash
+            raise WireError("a key of a map is none in Python") from None
         if owned is not None and len(made) < count:  # of a repeated key the last one counts: the others are nobody's
             lost = [item for name, item in pairs if made[name] is not item]
             call.give_up(found for item in lost for found, is_own in owned(item) if is_own)
