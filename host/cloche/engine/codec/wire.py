@@ -514,7 +514,10 @@ def _write_string(plan: StringPlan) -> Write:
         if call.left < 0:
             raise TooLarge
         call.out += _COUNT.pack(size)
-        call.put(data)
+        if size < SEGMENT_BYTES:
+            call.out += data
+        else:
+            call.put(data)
 
     return write
 
@@ -801,12 +804,16 @@ def _read_char(call: Reading) -> str:
 
 
 def _read_string(call: Reading) -> str:
-    size = call.count()
+    start = call.at + 4
+    size = _COUNT.unpack_from(call.data, call.at)[0]
     call.left -= size
     if call.left < 0:
         raise TooLarge
+    call.at = end = start + size  # `count` and `take`, spelled out: most messages carry strings
+    if end > call.end:
+        raise WireError("it ends too early")
     try:
-        return str(call.take(size), "utf-8")
+        return str(call.data[start:end], "utf-8")
     except UnicodeDecodeError:
         raise WireError("a string is not UTF-8") from None
 
