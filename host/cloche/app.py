@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import threading
 import time
@@ -27,6 +28,7 @@ from cloche.engine.instance import Settings, StoreBounds
 from cloche.engine.interrupts import Interrupts
 from cloche.engine.linker import CodeFiles, Linker
 from cloche.engine.profile import Profile, stack_step
+from cloche.engine.stacks import HEADROOM_BYTES
 from cloche.engine.wasi import Mount
 from cloche.errors import ClocheError, ContractError, RegistryError, UsageError
 from cloche.grants.policy import MountMode, Policy
@@ -48,16 +50,22 @@ from cloche.model import PLUGIN_ID, Digest, Metering, PluginId, State, Tier, Tru
 from cloche.observe.events import Event, EventKind, Sink
 from cloche.observe.stream import EventStream
 from cloche.runtime.builtin import BuiltinBackend
-from cloche.runtime.call import ComponentBackend
+from cloche.runtime.call import About, ComponentBackend, Housing
 from cloche.runtime.functions import Backend
 from cloche.runtime.hooks import LIFECYCLE, Hooks
+from cloche.runtime.local import LocalHouse
 from cloche.runtime.plugin import ExtensionPoint, Facts, Plugin
 from cloche.runtime.services import Granted, Identity, Services
 from cloche.storage import storage_directory
 from cloche.wit.store import TypeStore
+from cloche.worker.house import House, Lodging
+from cloche.worker.process import is_available
 from cloche_accel.devices import find_devices
 
 Source = str | Path
+
+REMOTE_STACK_BYTES = 256 * 1024
+"""What a call of a plugin in a worker takes of the calling thread's stack: only Python's own frames."""
 
 
 class Host:
@@ -199,12 +207,14 @@ class Host:
         self._ensure_open()
         with self._within_the_cap():
             artifact = read_artifact(Path(source), self._builder(progress))
-        tier = weigh_tier(self.policy, artifact.digest, plugin=artifact.manifest.id)
+        tier = weigh_tier(self.policy, artifact.digest, untrusted_available=is_available(), plugin=artifact.manifest.id)
         return examine(artifact, self.policy, tier, self.catalog, self._types, _lacks_gpu)
 
     def tier_of(self, artifact: Artifact, trust: Trusted | None = None) -> TierDecision:
         """The tier that the policy gives. Raises: TrustError."""
-        return decide_tier(self.policy, artifact.digest, trust, plugin=artifact.manifest.id)
+        return decide_tier(
+            self.policy, artifact.digest, trust, untrusted_available=is_available(), plugin=artifact.manifest.id
+        )
 
     @property
     def catalog(self) -> Catalog:
@@ -295,33 +305,26 @@ class Host:
         limits = candidate.grants.limits
         profile = Profile(self._metering, stack_step(limits.stack_bytes))
         services = self._services(candidate)
-        engine, code = self._engine(profile)
-        digest = digest_of(candidate.runnable)
+        bounds = StoreBounds(plan.memory_size, plan.memories, plan.tables, plan.table_elements, plan.instances)
+        mounts = tuple(
+            Mount(name, Path(mount.path), mount.mode is MountMode.READ_WRITE)
+            for name, mount in candidate.grants.mounts.items()
+        )
+        lodge = self._lodged if tier.tier is Tier.UNTRUSTED else self._at_home
         try:
-            linker, is_whole = self._linked(candidate, engine, code, digest, progress)
+            house = lodge(candidate, profile, bounds, mounts, progress)
         except ContractError as error:
             if error.code != "component.malformed" or candidate.probe is None:
                 raise
             candidate = candidate.unprobed()
-            digest = digest_of(candidate.runnable)
-            linker, is_whole = self._linked(candidate, engine, code, digest, progress)
-        undo.callback(linker.close)
+            house = lodge(candidate, profile, bounds, mounts, progress)
+        undo.callback(house.close)
         life.apply(LifeEvent.LOAD)
-        settings = Settings(
-            plugin=manifest.id,
-            limits=limits,
-            bounds=StoreBounds(plan.memory_size, plan.memories, plan.tables, plan.table_elements, plan.instances),
-            probe=candidate.probe,
-            mounts=tuple(
-                Mount(name, Path(mount.path), mount.mode is MountMode.READ_WRITE)
-                for name, mount in candidate.grants.mounts.items()
-            ),
-        )
         exports = exported_interfaces(candidate.world)
+        stack_needed = REMOTE_STACK_BYTES if tier.tier is Tier.UNTRUSTED else profile.stack_bytes + HEADROOM_BYTES
         backend = ComponentBackend(
-            engine,
-            linker,
-            settings,
+            house,
+            About(manifest.id, limits, mounts, self._interrupts, stack_needed),
             services,
             candidate.grants.instances,
             _hooks(candidate),
@@ -329,7 +332,6 @@ class Host:
             life,
             exports,
             self.events,
-            (lambda: None) if is_whole else self._newer(candidate, engine, code, digest),
         )
         undo.callback(backend.close)
         facts = Facts(
@@ -337,6 +339,62 @@ class Host:
         )
         points = {name or "": ExtensionPoint(backend, interface, name) for name, interface in exports}
         return self._keep(Plugin(facts, points, [backend], self._forget))
+
+    def _at_home(
+        self,
+        candidate: Candidate,
+        profile: Profile,
+        bounds: StoreBounds,
+        mounts: tuple[Mount, ...],
+        progress: ProgressSink | None,
+    ) -> Housing:
+        """Instances in this process."""
+        engine, code = self._engine(profile)
+        digest = digest_of(candidate.runnable)
+        linker, is_whole = self._linked(candidate, engine, code, digest, progress)
+        settings = Settings(
+            plugin=candidate.grants.plugin,
+            limits=candidate.grants.limits,
+            bounds=bounds,
+            probe=candidate.probe,
+            mounts=mounts,
+        )
+        newer = (lambda: None) if is_whole else self._newer(candidate, engine, code, digest)
+        return LocalHouse(engine, linker, settings, newer)
+
+    def _lodged(
+        self,
+        candidate: Candidate,
+        profile: Profile,
+        bounds: StoreBounds,
+        mounts: tuple[Mount, ...],
+        progress: ProgressSink | None,
+    ) -> Housing:
+        """Instances in a worker."""
+        _, code = self._engine(profile)
+        grants = candidate.grants
+
+        def tell(what: str, data: Mapping[str, object]) -> None:
+            self._emit(EventKind.WORKER, {"event": what, **data}, grants.plugin)
+
+        def lodge(native: NativeCode) -> Housing:
+            lodging = Lodging(
+                plugin=grants.plugin,
+                profile=profile,
+                component=native.component_fd,
+                modules=native.modules,
+                imports=host_imports(candidate.report, self.catalog.schemas),
+                exports=exported_interfaces(candidate.world),
+                limits=grants.limits,
+                bounds=bounds,
+                probe=candidate.probe,
+                mounts=mounts,
+                concurrency=grants.limits.concurrency or os.cpu_count() or 1,
+                lockdown="+".join(sorted(self.policy.lockdown)) or "none",
+            )
+            return House(lodging, tell)
+
+        return code.load(candidate.runnable, digest_of(candidate.runnable), lodge, progress)
 
     def _linked(
         self, candidate: Candidate, engine: Engine, code: CodeStore, digest: Digest, progress: ProgressSink | None

@@ -124,6 +124,13 @@ CODES: dict[str, CodeInfo] = {
     ),
     "engine.unsupported": CodeInfo(Blame.HOST, 4, "The installed engine cannot be used; `cloche doctor` says why."),
     "engine.internal": CodeInfo(Blame.HOST, 4, "The engine failed in a way that no guest should be able to cause."),
+    "engine.worker-start": CodeInfo(Blame.HOST, 4, "A worker process could not be started, or not be locked in."),
+    "engine.worker-lost": CodeInfo(
+        Blame.HOST, 4, "The plugin's worker ended during the call; whether the call took effect is not known."
+    ),
+    "engine.worker-protocol": CodeInfo(
+        Blame.GUEST, 4, "The plugin's worker said what no worker says, and was killed: its code may be hostile."
+    ),
     "registry.io": CodeInfo(Blame.HOST, 4, "Reading or writing a file failed (disk full, permissions)."),
 }
 

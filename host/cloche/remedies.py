@@ -65,6 +65,9 @@ REMEDIES: Mapping[str, str] = {
     "engine.cache": "Run `cloche cache clear`; compiled code is made again when it is needed.",
     "engine.resources": "Free memory or descriptors, or raise the limits of this process or container; then try again.",
     "engine.unsupported": "Run `cloche doctor` and install the engine version that it names.",
+    "engine.worker-start": "Run `cloche doctor`; it says what this system lacks.",
+    "engine.worker-lost": "Call again if doing it twice does no harm; if nobody ended the process, report it.",
+    "engine.worker-protocol": "Do not load this plugin again before somebody has looked at it; report it.",
     "engine.internal": "This is a fault of Cloche; report it with the output of `cloche doctor --json`.",
     "registry.io": "Free disk space or mend permissions where the message says; set CLOCHE_HOME if it is the home.",
 }

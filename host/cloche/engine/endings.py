@@ -43,7 +43,7 @@ _IMPORT_ERRORS = ("ModuleNotFoundError: ", "ImportError: ")
 def explain(end: Ending) -> BaseException:
     """The error for an ending. What is no Exception (a Ctrl-C in a host function, say) comes back as it is."""
     if end.failure is not None:
-        return _of_host(end.failure, end.failed, end.plugin)
+        return of_host(end.failure, end.failed, end.plugin)
     if end.stop is not None:
         return stopped(end.stop, end.limits, end.plugin)
     trap = traps.parse_trap(end.text)
@@ -120,7 +120,7 @@ def stopped(stop: str, limits: Limits, plugin: str) -> ClocheError:
     return UsageError("the call was cancelled by its caller", code="usage.interrupted", plugin=plugin)
 
 
-def _of_host(failure: BaseException, failed: tuple[str, str] | None, plugin: str) -> BaseException:
+def of_host(failure: BaseException, failed: tuple[str, str] | None, plugin: str) -> BaseException:
     """Errors of ours pass; what host code raised without saying so on purpose is a failure of the backend."""
     capability, function = failed or (None, "host code")
     if not isinstance(failure, Exception):

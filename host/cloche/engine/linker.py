@@ -93,6 +93,24 @@ def denial_of(function: Function, answers: Mapping[str, object]) -> Denial | Non
     return next((Denial(Err(words[name])) for name in DENIED_CASES if name in words), None)
 
 
+def host_slots(imports: Sequence[Import], first: int = 0) -> list[HostSlot]:
+    """The host functions of these imports, numbered from `first` on."""
+    return [
+        HostSlot(
+            position=position,
+            interface=item.name,
+            capability=item.capability,
+            function=function,
+            plan=HostPlan(function),
+            closed=item.closed,
+            denial=denial_of(function, item.answers) if item.closed else None,
+        )
+        for position, (item, function) in enumerate(
+            ((item, function) for item in imports for function in item.functions), first
+        )
+    ]
+
+
 class Linker:
     """Linked native code of one plugin. Thread-safe; `close()` once no instance is alive.
 
@@ -125,7 +143,9 @@ class Linker:
                     text = name.encode()
                     self._check(lib.wasmtime_component_linker_instance_add_module(root, text, len(text), module))
                 for item in imports:
-                    self._define(root, item)
+                    first = len(self.slots)
+                    self.slots += host_slots([item], first)
+                    self._define(root, item, self.slots[first:])
             finally:
                 lib.wasmtime_component_linker_instance_delete(root)
         except BaseException:
@@ -208,7 +228,7 @@ class Linker:
             raise EngineError(f"native code does not load: {text}; run `cloche cache clear`", code="engine.cache")
         return int(pointer.value or 0)
 
-    def _define(self, root: int, item: Import) -> None:
+    def _define(self, root: int, item: Import, slots: Sequence[HostSlot]) -> None:
         lib = self.engine.lib
         text = item.name.encode()
         made = ctypes.c_void_p()
@@ -217,8 +237,8 @@ class Linker:
         try:
             for name, resource in item.resources:
                 self._define_resource(target, name, resource)
-            for function in item.functions:
-                self._define_function(target, item, function)
+            for slot in slots:
+                self._define_function(target, slot)
         finally:
             lib.wasmtime_component_linker_instance_delete(target)
 
@@ -241,20 +261,10 @@ class Linker:
             if is_ours:
                 lib.wasmtime_component_resource_type_delete(handle)
 
-    def _define_function(self, target: int, item: Import, function: Function) -> None:
-        slot = HostSlot(
-            position=len(self.slots),
-            interface=item.name,
-            capability=item.capability,
-            function=function,
-            plan=HostPlan(function),
-            closed=item.closed,
-            denial=denial_of(function, item.answers) if item.closed else None,
-        )
+    def _define_function(self, target: int, slot: HostSlot) -> None:
         number = self.engine.register(slot)
         self._numbers.append(number)
-        self.slots.append(slot)
-        text = function.name.encode()
+        text = slot.function.name.encode()
         self._check(
             self.engine.lib.wasmtime_component_linker_instance_add_func(
                 target, text, len(text), self.engine.host_function, number, None

@@ -49,6 +49,18 @@ class Output:
         self._lost[stream] += len(data) - len(kept)
         self._kept[stream].extend(kept)
 
+    def taken(self) -> tuple[tuple[bytes, bytes], tuple[int, int]]:
+        """What both streams received and what was dropped of each, in bytes; then as after `begin`."""
+        kept, lost = self._kept, self._lost
+        self.begin(self.limit)
+        return (bytes(kept[0]), bytes(kept[1])), (lost[0], lost[1])
+
+    def add(self, stream: int, data: bytes, lost: int) -> None:
+        """Take over what a worker kept of a stream, and how much it dropped."""
+        if data or lost:
+            self.write(stream, data)
+            self._lost[stream] += lost
+
     def text(self, stream: int) -> str:
         """What one stream received in this call, decoded; marked where the quota cut it."""
         text = self._kept[stream].decode("utf-8", "replace")

@@ -25,6 +25,7 @@ class EventKind(StrEnum):
     COMPILE = "compile"
     CACHE = "cache"
     RESTART = "restart"
+    WORKER = "worker"
     WARNING = "warning"
     BACKEND_ERROR = "backend-error"
 

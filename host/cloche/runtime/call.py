@@ -7,18 +7,17 @@ import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, wait
-from dataclasses import replace
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
 
 from cloche.engine.codec.finding import Finder
 from cloche.engine.codec.handles import GuestResource
-from cloche.engine.engine import Engine
-from cloche.engine.instance import Cancellation, Control, Instance, Settings, Target
-from cloche.engine.interrupts import RAISING, handler_of
-from cloche.engine.linker import Linker
+from cloche.engine.instance import Cancellation, Control, Target
+from cloche.engine.interrupts import RAISING, Interrupts, handler_of
+from cloche.engine.linker import HostSlot
 from cloche.engine.stacks import Courier, GuestThreads, ThisThread, this_thread, threads
 from cloche.engine.stdio import STREAMS
-from cloche.engine.wasi import outward_links
+from cloche.engine.wasi import Mount, outward_links
 from cloche.errors import CapabilityError, ClocheError, LimitError, UsageError
 from cloche.lifecycle.performer import Life
 from cloche.lifecycle.states import Event
@@ -29,7 +28,7 @@ from cloche.runtime.hooks import Hooks
 from cloche.runtime.pool import Pool
 from cloche.runtime.resources import find_handle, handle_classes, handle_finder
 from cloche.runtime.services import Services
-from cloche.wit.types import Export, Interface
+from cloche.wit.types import Export, Interface, ResourceType
 
 CLOSE_TIMEOUT_S = 30.0
 """How long `close` waits for running calls; their own deadline is usually shorter."""
@@ -45,14 +44,57 @@ _call_ids = itertools.count(1)
 T = TypeVar("T")
 
 
+AnyInstance = Any
+"""`cloche.engine.instance.Instance`, or `cloche.worker.instance.RemoteInstance`, which looks the same."""
+
+
+class Housing(Protocol):
+    """Where instances of one plugin live: in this process (`LocalHouse`) or in a worker (`worker.house.House`)."""
+
+    @property
+    def slots(self) -> Sequence[HostSlot]:
+        """The host functions that the plugin imports, by position."""
+
+    def make(
+        self,
+        targets: Callable[[Any], Sequence[Target]],
+        classes: Mapping[ResourceType, Callable[[Any, ResourceType, int], object]],
+        control: Cancellation | None,
+        limits: Limits,
+    ) -> AnyInstance:
+        """A new instance."""
+
+    def end(self, instance: Any, /) -> None:
+        """Forget an instance that is closed."""
+
+    def instances(self) -> Sequence[Any]:
+        """Those that are alive."""
+
+    def reset(self) -> None:
+        """End a quarantine."""
+
+    def close(self) -> None:
+        """Free everything, once no instance is alive."""
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What each call of a plugin needs to know. `stack_needed` is what a call takes of a thread's stack, in bytes."""
+
+    plugin: str
+    limits: Limits
+    mounts: tuple[Mount, ...]
+    interrupts: Interrupts
+    stack_needed: int
+
+
 class ComponentBackend:
-    """Serves a component's functions from instances in this process. Thread-safe."""
+    """Serves a component's functions from instances, wherever they live. Thread-safe."""
 
     def __init__(
         self,
-        engine: Engine,
-        linker: Linker,
-        settings: Settings,
+        house: Housing,
+        about: About,
         services: Services,
         mode: Instances,
         hooks: Hooks,
@@ -60,32 +102,28 @@ class ComponentBackend:
         life: Life,
         exports: Sequence[tuple[str | None, Interface]],
         stream: EventStream,
-        newer: Callable[[], Linker | None],
     ) -> None:
-        classes = handle_classes(self, settings.limits, exports)
-        settings = replace(settings, guest_classes=classes)
-        self._engine, self._linker, self._settings = engine, linker, settings
-        self._stack_needed, self._interrupts = engine.stack_needed, engine.interrupts
-        self._stream, self._newer = stream, newer
-        self._uses: dict[Linker, int] = {linker: 0}
-        """Instances of each linker that is not closed; all but the newest are closed with their last one."""
-        self._has_handles = bool(classes)
+        self._classes = handle_classes(self, about.limits, exports)
+        self._house, self._settings = house, about
+        self._stack_needed, self._interrupts = about.stack_needed, about.interrupts
+        self._stream = stream
+        self._has_handles = bool(self._classes)
         self._carriers: dict[Export, tuple[tuple[int, Finder], ...]] = {}
-        self._life_lock, self._linker_lock, self._closing = threading.Lock(), threading.Lock(), threading.RLock()
+        self._life_lock, self._closing = threading.Lock(), threading.RLock()
         self._services, self._mode, self._hooks, self._config, self._life = services, mode, hooks, config, life
-        self._targets = services.targets(linker.slots)
-        self.limits = settings.limits
+        self._targets = services.targets(house.slots)
+        self.limits = about.limits
         self.pool = Pool(
-            settings.plugin,
+            about.plugin,
             mode,
-            settings.limits,
+            about.limits,
             os.cpu_count() or 1,
             self._make,
             self._retire,
             self._serving_here,
         )
-        self._threads = GuestThreads(settings.plugin, self.pool.most)
-        self._courier = Courier(settings.plugin)
+        self._threads = GuestThreads(about.plugin, self.pool.most)
+        self._courier = Courier(about.plugin)
         self._pending: list[Future[Any]] = []
         self._work: Callable[..., Any] = self._serve
         self._links: set[str] = set()
@@ -158,6 +196,7 @@ class ComponentBackend:
         """End a quarantine."""
         with self._life_lock:
             self.pool.reset()
+            self._house.reset()
             if self._life.state is State.QUARANTINED:
                 self._life.apply(Event.RESET)
 
@@ -246,28 +285,21 @@ class ComponentBackend:
                     self._life.apply(Event.DRAIN)
             gone = self.pool.close(CLOSE_TIMEOUT_S, control)
             if not gone:
-                for instance in self._instances():
+                for instance in self._house.instances():
                     instance.interrupt()
                 gone = self.pool.close(CLOSE_TIMEOUT_S, control)
             if not gone and control is not None and control.cancelled:
                 return
             if gone:
-                with self._linker_lock:
-                    linkers, self._uses = list(self._uses), {}
-                for linker in linkers:
-                    linker.close()
+                self._house.close()
             self._threads.close(wait=gone)
             self._life.apply(Event.STOP)
             self._closed = True
 
-    def _instances(self) -> list[Instance]:
-        linkers = self._uses  # an instance lives on over the linker that it was made with
-        return [instance for instance in list(self._engine.instances.values()) if instance.linker in linkers]
-
     def _serving_here(self) -> list[int]:
         """The instances that wait for a host function on this very thread."""
         here = this_thread()
-        return [instance.context for instance in self._instances() if instance.serving is here]
+        return [instance.context for instance in self._house.instances() if instance.serving is here]
 
     def _serve(
         self, export: Export, args: Sequence[object], limits: Limits, control: Cancellation | None
@@ -304,7 +336,7 @@ class ComponentBackend:
 
     def _holder(
         self, export: Export, args: Sequence[object], limits: Limits, control: Cancellation | None
-    ) -> Instance | None:
+    ) -> AnyInstance | None:
         """The instance that the handles among the arguments live in; None without one, or with a foreign one."""
         self.pool.sweep()
         carriers = self._carriers.get(export)
@@ -328,7 +360,7 @@ class ComponentBackend:
         text = f"the handle of {handle.resource.name} is closed, was moved, or its instance is gone"
         return UsageError(text, code="usage.closed")
 
-    def _make(self, limits: Limits, control: Cancellation | None) -> Instance:
+    def _make(self, limits: Limits, control: Cancellation | None) -> AnyInstance:
         """A new instance, initialized; a `single` one also started.
 
         A fresh one for a call is made within that call's limits, and what it cost is the call's. Others serve many
@@ -338,12 +370,7 @@ class ComponentBackend:
         if single and self.pool.begun_again:
             self._services.emit(EventKind.RESTART, {}, capability=None, call_id=None)
         limits = limits if per_call else self.limits
-        linker, targets = self._borrow_linker()
-        try:
-            instance = Instance(linker, self._settings, targets, control, limits)
-        except BaseException:
-            self._return_linker(linker)
-            raise
+        instance = self._house.make(self._targets, self._classes, control, limits)
         try:
             if single:
                 self._begin(Event.INITIALIZE)
@@ -368,30 +395,7 @@ class ComponentBackend:
             self.pool.ensure_open()
             self._life.apply(event)
 
-    def _borrow_linker(self) -> tuple[Linker, Callable[[Instance], Sequence[Target]]]:
-        """The linker for a new instance; the one over code compiled as a whole takes over once that is there."""
-        with self._linker_lock:  # two threads that change it at once would lose one of the new ones
-            newer = self._newer()
-            if newer is not None:
-                older, self._linker, self._targets = self._linker, newer, self._services.targets(newer.slots)
-                self._uses[newer] = 0
-                self._close_unused(older)
-            self._uses[self._linker] += 1
-            return self._linker, self._targets
-
-    def _return_linker(self, linker: Linker) -> None:
-        """One instance fewer was made from it."""
-        with self._linker_lock:
-            self._uses[linker] -= 1
-            if linker is not self._linker:
-                self._close_unused(linker)
-
-    def _close_unused(self, linker: Linker) -> None:
-        if not self._uses[linker]:
-            del self._uses[linker]
-            linker.close()
-
-    def _retire(self, instance: Instance) -> None:
+    def _retire(self, instance: AnyInstance) -> None:
         if self._mode is Instances.SINGLE and instance.is_sound and not instance.finished:
             try:
                 self._hooks.stop(instance, self._interrupts if this_thread().is_main else None)
@@ -400,12 +404,12 @@ class ComponentBackend:
             self._report_output(instance)
         self._end(instance)
 
-    def _end(self, instance: Instance) -> None:
+    def _end(self, instance: AnyInstance) -> None:
         """Close an instance, report what did not close, and note that a single one is gone."""
         try:
             instance.close()
         finally:
-            self._return_linker(instance.linker)
+            self._house.end(instance)
             for failure in instance.unclosed:
                 data = {
                     "code": "capability.backend",
@@ -423,7 +427,7 @@ class ComponentBackend:
             if self._life.state is State.LOADED:
                 self._life.apply(Event.TOO_MANY_RESTARTS)
 
-    def _report_failure(self, error: ClocheError, instance: Instance | None, function: str) -> None:
+    def _report_failure(self, error: ClocheError, instance: AnyInstance | None, function: str) -> None:
         family = error.code.partition(".")[0]
         kind = {
             "limit": EventKind.LIMIT,
@@ -459,7 +463,7 @@ class ComponentBackend:
                     data = {"text": "a link in a writable mount leads out of it", "untrusted": {"path": link}}
                     self._services.emit(EventKind.WARNING, data, capability="wasi:filesystem", call_id=None)
 
-    def _report_output(self, instance: Instance) -> None:
+    def _report_output(self, instance: AnyInstance) -> None:
         """Report what the guest wrote and which closed imports it hit since this was last asked."""
         output = instance.output
         for number, stream in enumerate(STREAMS):
@@ -468,7 +472,7 @@ class ComponentBackend:
                 data = {"stream": stream, "text": text, "dropped_bytes": output.dropped}
                 self._services.emit(EventKind.OUTPUT, data, capability=None, call_id=instance.call_id)
         for position, count in instance.denied.items():
-            slot = instance.linker.slots[position]
+            slot = self._house.slots[position]
             data = {"function": slot.label, "count": count}
             self._services.emit(EventKind.DENIED, data, capability=slot.capability, call_id=instance.call_id)
         instance.denied.clear()

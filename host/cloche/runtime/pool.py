@@ -106,9 +106,13 @@ class Pool:
         """
         if not self._line:
             try:
-                return self._free.pop()
+                instance = self._free.pop()
             except IndexError:
                 pass
+            else:
+                if not instance.finished:
+                    return instance
+                self._discard(instance)
         return self._acquire_slowly(limits, control)
 
     def acquire_holder(self, context: int, limits: Limits, control: Cancellation | None = None) -> Instance | None:
@@ -174,11 +178,7 @@ class Pool:
         ):
             self._free.append(instance)
         else:
-            try:
-                self._retire(instance)
-            finally:
-                with self._changed:
-                    self._alive -= 1
+            self._discard(instance)
         if self._line or self._beside or self._closed:
             with self._changed:
                 self._changed.notify_all()
@@ -227,11 +227,7 @@ class Pool:
             self._changed.notify_all()
         while True:
             while (instance := self._pop_free()) is not None:
-                try:
-                    self._retire(instance)
-                finally:
-                    with self._changed:
-                        self._alive -= 1
+                self._discard(instance)
             with self._changed:
                 left = end - time.monotonic()
                 if self._alive <= 0 or left <= 0 or (control is not None and control.cancelled):
@@ -245,6 +241,14 @@ class Pool:
             self._restarts.clear()
             self._quarantined = False
 
+    def _discard(self, instance: Instance) -> None:
+        """Retire one that nobody uses: its worker ended while it was free, say."""
+        try:
+            self._retire(instance)
+        finally:
+            with self._changed:
+                self._alive -= 1
+
     def _pop_free(self) -> Instance | None:
         try:
             return self._free.pop()
@@ -256,8 +260,11 @@ class Pool:
             while True:
                 self.ensure_open()
                 found = self._pop_free()
-                if found is not None:
+                if found is not None and not found.finished:
                     return found
+                if found is not None:
+                    self._discard(found)
+                    continue
                 if self._alive < self._most:
                     self._ensure_may_make()
                     self._alive += 1

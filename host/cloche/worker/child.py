@@ -1,0 +1,386 @@
+"""What runs inside a worker: one plugin's instances, on the threads of its lanes, behind locked doors.
+
+Started by `cloche.confine.launcher` with limits and without privileges. It takes one `Order`, loads the plugin's
+native code, which the host has authenticated, and locks itself in before any of the plugin's code runs: Landlock for
+the mounts, seccomp for everything else. No thread is started before that, so no thread is outside.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import socket
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from cloche.confine import landlock, seccomp
+from cloche.engine.codec.handles import GuestResource
+from cloche.engine.codec.wire import WireError, WirePlan, Writing
+from cloche.engine.engine import Engine
+from cloche.engine.ffi import library
+from cloche.engine.instance import Instance, Settings, StoreBounds, Target
+from cloche.engine.interrupts import Interrupts
+from cloche.engine.linker import CodeFiles, HostSlot, Import, Linker
+from cloche.engine.profile import Profile
+from cloche.engine.wasi import Mount
+from cloche.errors import CapabilityError, ClocheError, GuestTrap
+from cloche.model import Limits, Metering, Usage
+from cloche.wit.plain import from_plain, function_from_plain
+from cloche.wit.types import Export, ResourceType
+from cloche.worker import selftest
+from cloche.worker.channel import Channel, ChannelClosed
+from cloche.worker.messages import (
+    Answer,
+    Call,
+    Close,
+    Closed,
+    Condition,
+    Cost,
+    Done,
+    Failed,
+    HostCall,
+    Interrupt,
+    Made,
+    Make,
+    OpenLane,
+    Order,
+    Ready,
+    Refused,
+    cut,
+    encode,
+    from_host,
+)
+
+GROUPS = (seccomp.Group.COMPUTE, seccomp.Group.THREADS, seccomp.Group.MESSAGES, seccomp.Group.EVENTS)
+"""What every worker may do; with mounts also `OPEN_FILES`, with writable ones `WRITE_FILES`."""
+
+_STACK_BYTES = 8 << 20
+_MOST_DESCRIPTORS = 64
+_MOST_BYTES = 1 << 31
+
+
+def prepare(arguments: list[str]) -> Callable[[], int]:
+    """Everything is imported by now; the result serves the plugin that is named on the descriptors in `arguments`."""
+    library()
+    control, first = (socket.socket(fileno=int(number)) for number in arguments)
+    return lambda: _Worker(control, Channel(first)).run()
+
+
+class _HostFailedError(ClocheError):
+    """A host function failed in the host, which keeps the reason."""
+
+    default_code = "capability.backend"
+
+
+class _HostObject:
+    """A resource of the host's, which keeps the object itself."""
+
+    __slots__ = ("dropped", "number", "resource")
+
+    def __init__(self, number: int, resource: ResourceType, dropped: list[int]) -> None:
+        self.number, self.resource, self.dropped = number, resource, dropped
+
+    def close(self) -> None:
+        """The guest let it go: the host is told with the next message."""
+        self.dropped.append(self.number)
+
+
+class _Handles:
+    """What numbers of handles stand for in this process, for one instance."""
+
+    def __init__(self, hosts: frozenset[ResourceType]) -> None:
+        self.hosts = hosts
+        self.dropped: list[int] = []
+        self.guests: dict[int, GuestResource] = {}
+
+    def give(self, value: object, resource: ResourceType, is_own: bool, call: Writing) -> int:  # noqa: ARG002
+        """The number of what the guest hands to the host."""
+        call.note(value, is_own)
+        if isinstance(value, _HostObject):
+            return value.number
+        assert isinstance(value, GuestResource)
+        self.guests[value._number] = value
+        return value._number
+
+    def take(self, number: int, resource: ResourceType, is_own: bool) -> Any:
+        """What the host hands to the guest."""
+        if resource in self.hosts:
+            return _HostObject(number, resource, self.dropped)
+        found = self.guests.get(number)
+        if found is None:
+            raise WireError("a handle that is gone")
+        if is_own:
+            del self.guests[number]
+        return found
+
+    def dispose(self, item: Any) -> None:
+        """Close what was handed over in vain."""
+        item.close()
+
+
+class _Guest:
+    """One instance, its handles, and the lane on which its call is being served."""
+
+    def __init__(self, hosts: frozenset[ResourceType]) -> None:
+        self.handles = _Handles(hosts)
+        self.lane: Channel | None = None
+        self.instance: Instance | None = None
+        self.failed_by_host = False
+
+    def take_dropped(self) -> list[int]:
+        """Numbers of host objects that the guest let go since this was last asked."""
+        dropped, self.handles.dropped[:] = list(self.handles.dropped), []
+        return dropped
+
+    def condition(self) -> tuple[Condition, list[bytes]]:
+        """How the instance is, and what it wrote."""
+        instance = self.instance
+        if instance is None:
+            return Condition(False, True, False, {}, self.take_dropped(), 0, 0, 0, 0), []
+        (out, err), (out_lost, err_lost) = instance.output.taken()
+        denied = dict(instance.denied)
+        instance.denied.clear()
+        condition = Condition(
+            instance.is_sound,
+            instance.finished,
+            instance.has_filled_up,
+            denied,
+            self.take_dropped(),
+            len(out),
+            len(err),
+            out_lost,
+            err_lost,
+        )
+        return condition, [out, err]
+
+
+class _Worker:
+    """The plugin that this process serves."""
+
+    def __init__(self, control: socket.socket, first: Channel) -> None:
+        self._control, self._first = control, first
+        self._guests: dict[int, _Guest] = {}
+
+    def run(self) -> int:
+        """Serve until the host is gone."""
+        try:
+            data, descriptors, _, _ = socket.recv_fds(self._first.socket, 1 << 22, _MOST_DESCRIPTORS)
+            order = from_host(data)
+            assert isinstance(order, Order)
+            try:
+                ready = self._take(order, descriptors)
+            except ClocheError as error:
+                self._first.send(encode(Refused(error.code, cut(error.message))))
+                return 1
+            except OSError as error:
+                self._first.send(encode(Refused("engine.unsupported", cut(str(error)))))
+                return 1
+            self._first.send(encode(ready))
+            threading.stack_size(_STACK_BYTES)
+            self._open(self._first)
+            self._listen()
+        except ChannelClosed:
+            pass
+        os._exit(0)  # whatever a guest is doing
+
+    # -- the beginning ---------------------------------------------------------------------------------------------
+
+    def _take(self, order: Order, descriptors: list[int]) -> Ready:
+        """Load the plugin, then lock this process in."""
+        code, mounts = descriptors[: 1 + len(order.modules)], descriptors[1 + len(order.modules) :]
+        profile = Profile(**{**order.profile, "metering": Metering(order.profile["metering"])})
+        self._engine = Engine(profile, Interrupts())
+        self._limits = Limits(**order.limits)
+        files = CodeFiles(code[0], tuple(zip(order.modules, code[1:], strict=True)))
+        imports = [_import_from(plain) for plain in order.imports]
+        self._linker = Linker(self._engine, files, imports, wasi=True)
+        for descriptor in code:
+            os.close(descriptor)
+        self._hosts = frozenset(self._linker.type_ids)
+        self._plans = [WirePlan(slot.function) for slot in self._linker.slots]
+        self._exports = [Export(interface, function_from_plain(plain)) for interface, plain in order.exports]
+        self._export_plans = [WirePlan(export.function) for export in self._exports]
+        self._settings = Settings(
+            plugin=order.plugin,
+            limits=self._limits,
+            bounds=StoreBounds(**order.bounds),
+            probe=order.probe,
+            mounts=tuple(
+                Mount(name, Path(f"/proc/self/fd/{descriptor}"), writable)
+                for (name, writable), descriptor in zip(order.mounts, mounts, strict=True)
+            ),
+        )
+        resource.setrlimit(resource.RLIMIT_DATA, (order.data_bytes, order.data_bytes))
+        return self._lock(bool(mounts), any(mount.writable for mount in self._settings.mounts))
+
+    def _lock(self, has_mounts: bool, has_writable: bool) -> Ready:
+        paths = [(str(mount.path), mount.writable) for mount in self._settings.mounts]
+        assert threading.active_count() == 1
+        abi = landlock.restrict(
+            readable=[path for path, writable in paths if not writable],
+            writable=[path for path, writable in paths if writable],
+        )
+        groups = [*GROUPS]
+        if has_mounts:
+            groups.append(seccomp.Group.OPEN_FILES)
+        if has_writable:
+            groups.append(seccomp.Group.WRITE_FILES)
+        is_filtered = seccomp.restrict(groups)
+        return Ready(abi, is_filtered, selftest.leaks(has_files=has_mounts) if is_filtered else [])
+
+    # -- the rest --------------------------------------------------------------------------------------------------
+
+    def _listen(self) -> None:
+        while True:
+            data, descriptors, _, _ = socket.recv_fds(self._control, 4096, 1)
+            if not data:
+                return
+            message = from_host(data)
+            if isinstance(message, OpenLane):
+                self._open(Channel(socket.socket(fileno=descriptors[0])))
+            elif isinstance(message, Interrupt):
+                guest = self._guests.get(message.instance)
+                if guest is not None and guest.instance is not None:
+                    guest.instance.interrupt()
+
+    def _open(self, lane: Channel) -> None:
+        threading.Thread(target=self._serve, args=(lane,), daemon=True).start()
+
+    def _serve(self, lane: Channel) -> None:
+        with contextlib.suppress(ChannelClosed):
+            while True:
+                data, body = lane.receive(_MOST_BYTES)
+                message = from_host(data)
+                if isinstance(message, Call):
+                    self._call(lane, message, body)
+                elif isinstance(message, Make):
+                    self._make(lane, message)
+                elif isinstance(message, Close):
+                    guest = self._guests.pop(message.instance, None)
+                    if guest is not None and guest.instance is not None:
+                        guest.instance.close()
+                    lane.send(encode(Closed()))
+        lane.close()
+
+    def _make(self, lane: Channel, message: Make) -> None:
+        guest = _Guest(self._hosts)
+        guest.lane = lane
+
+        def targets(instance: Instance) -> Sequence[Target]:
+            guest.instance = instance
+            return [self._target(guest, slot) for slot in self._linker.slots]
+
+        limits = self._limits if message.limits is None else Limits(**message.limits)
+        self._guests[message.instance] = guest
+        try:
+            instance = Instance(self._linker, self._settings, targets, None, limits)
+        except ClocheError as error:
+            self._fail(lane, guest, error)
+            return
+        guest.lane = None
+        condition, output = guest.condition()
+        lane.send(encode(Made(_cost(instance.made), condition)), output)
+
+    def _call(self, lane: Channel, message: Call, body: memoryview) -> None:
+        guest = self._guests[message.instance]
+        instance = guest.instance
+        assert instance is not None
+        for number in message.drops:
+            handle = guest.handles.guests.pop(number, None)
+            if handle is not None:
+                handle.close()
+        limits = self._limits if message.limits is None else Limits(**message.limits)
+        export, plan = self._exports[message.export], self._export_plans[message.export]
+        guest.lane = lane
+        try:
+            if message.spent_fuel or message.spent_ms:
+                instance.charge_next_call(Usage(guest_fuel=message.spent_fuel, wall_ms=message.spent_ms))
+            args, _ = plan.read_arguments(body, guest.handles, limits.payload_bytes)
+            value, usage = instance.call(export, args, limits)
+            written = plan.write_result(value, guest.handles, limits.payload_bytes, by_host=False)
+        except ClocheError as error:
+            self._fail(lane, guest, error)
+            return
+        except Exception as error:
+            self._fail(lane, guest, GuestTrap(f"the worker failed: {type(error).__name__}"))
+            instance.close()
+            return
+        finally:
+            instance.charge_next_call(None)
+            guest.lane = None
+        condition, output = guest.condition()
+        lane.send(encode(Done(_cost(usage), condition)), [*written.segments, *output])
+        written.settle(True)
+
+    def _fail(self, lane: Channel, guest: _Guest, error: ClocheError) -> None:
+        condition, output = guest.condition()
+        by_host, guest.failed_by_host = guest.failed_by_host, False
+        trap = error if isinstance(error, GuestTrap) else None
+        failed = Failed(
+            error.code,
+            cut(error.message),
+            by_host,
+            cut(trap.kind) if trap is not None else None,
+            trap.traceback and cut(trap.traceback) if trap is not None else None,
+            trap.backtrace and cut(trap.backtrace) if trap is not None else None,
+            trap.exit_status_of_guest if trap is not None else None,
+            None if error.usage is None else _cost(error.usage),
+            condition,
+        )
+        lane.send(encode(failed), output)
+
+    def _target(self, guest: _Guest, slot: HostSlot) -> Target:
+        plan, position = self._plans[slot.position], slot.position
+
+        def call(*values: object) -> object:
+            lane = guest.lane
+            assert lane is not None
+            written = plan.write_arguments(values, guest.handles, _MOST_BYTES)
+            lane.send(encode(HostCall(position, guest.take_dropped())), written.segments)
+            written.settle(True)
+            data, body = lane.receive(_MOST_BYTES)
+            message = from_host(data)
+            assert isinstance(message, Answer)
+            if not message.is_ok:
+                guest.failed_by_host = True
+                raise _HostFailedError("a host function failed")
+            try:
+                return plan.read_result(body, guest.handles, _MOST_BYTES)[0]
+            except WireError as error:
+                raise CapabilityError("the host's answer cannot be read", code="capability.invalid") from error
+
+        return call
+
+
+def _cost(usage: Usage) -> Cost:
+    return Cost(
+        usage.guest_fuel,
+        usage.host_fuel,
+        usage.wall_ms,
+        max(0.0, usage.cpu_ms),
+        usage.peak_memory,
+        usage.host_calls,
+        usage.bytes_in,
+        usage.bytes_out,
+        usage.instance_calls,
+    )
+
+
+def _import_from(plain: Any) -> Import:
+    name, capability, functions, resources, closed, answers = plain
+    found = tuple(map(function_from_plain, functions))
+    by_name = {function.name: function for function in found}
+    return Import(
+        name,
+        capability,
+        found,
+        tuple((word, from_plain(kind)) for word, kind in resources),
+        closed,
+        {
+            word: WirePlan(by_name[word]).read_result(memoryview(data), None, _MOST_BYTES)[0]
+            for word, data in answers.items()
+        },
+    )

@@ -1,0 +1,226 @@
+"""Where the instances of one untrusted plugin live: its worker, started when it is needed and again when it died."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from cloche.confine.level import Level
+from cloche.engine.codec.wire import WirePlan
+from cloche.engine.instance import Cancellation, StoreBounds, Target
+from cloche.engine.linker import HostSlot, Import, host_slots
+from cloche.engine.profile import Profile
+from cloche.engine.wasi import Mount
+from cloche.errors import LimitError, TrustError, UsageError
+from cloche.model import GIB, MIB, Limits
+from cloche.wit.plain import function_to_plain, to_plain
+from cloche.wit.types import Function, Interface, ResourceType
+from cloche.worker.instance import RemoteInstance, RemoteSettings
+from cloche.worker.messages import Order
+from cloche.worker.process import WorkerProcess
+
+BASE_BYTES = 320 * MIB
+"""Memory of a worker before any guest runs, with room for code: interpreter, engine, native code, stacks."""
+CALL_BYTES = 256 * MIB
+"""Beside its guest's memory, what one call may take in the worker: values on their way in and out (H7)."""
+BACK_OFF_S = (0.0, 0.05, 0.1, 0.2, 0.4, 0.8)
+"""Waiting before a worker is started again, by the number of its crashes within the last minute."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lodging:
+    """What a worker has to know of a plugin; the descriptors stay the caller's. `lockdown` is what it must reach."""
+
+    plugin: str
+    profile: Profile
+    component: int
+    modules: tuple[tuple[str, int], ...]
+    imports: tuple[Import, ...]
+    exports: tuple[tuple[str | None, Interface], ...]
+    limits: Limits
+    bounds: StoreBounds
+    probe: str | None
+    mounts: tuple[Mount, ...]
+    concurrency: int
+    lockdown: str
+
+
+class House:
+    """Makes instances of one plugin in its worker. Thread-safe. `close` it once no instance is alive.
+
+    Raises: EngineError (`engine.worker-start`, `engine.cache`, `engine.instantiate`, `engine.resources`); TrustError
+        (`trust.lockdown`) when a worker is not confined as the policy demands. Added in 0.1.
+    """
+
+    def __init__(self, lodging: Lodging, tell: Callable[[str, Mapping[str, object]], None]) -> None:
+        self._lodging = lodging
+        self._tell = tell
+        self._code = [os.dup(lodging.component), *(os.dup(descriptor) for _, descriptor in lodging.modules)]
+        self._lock = threading.Lock()
+        self._worker: WorkerProcess | None = None
+        self._crashes: deque[float] = deque()
+        self._quarantined = self._is_closed = False
+        self._live: dict[int, RemoteInstance] = {}
+        functions = _exported(lodging.exports)
+        self._order = _order(lodging, functions)
+        slots = tuple(host_slots(lodging.imports))
+        self.settings = RemoteSettings(
+            plugin=lodging.plugin,
+            limits=lodging.limits,
+            slots=slots,
+            slot_plans=tuple(WirePlan(slot.function) for slot in slots),
+            hosts=frozenset(kind for item in lodging.imports for _, kind in item.resources),
+            exports={
+                (export, function.name): (number, WirePlan(function))
+                for number, (export, function) in enumerate(functions)
+            },
+            memory_bytes=self._order.data_bytes,
+        )
+        try:
+            self._serving_worker()
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def slots(self) -> tuple[HostSlot, ...]:
+        """The host functions that the plugin imports, by position."""
+        return self.settings.slots
+
+    @property
+    def level(self) -> Level:
+        """What confines the worker."""
+        return Level(0, False, False) if self._worker is None else self._worker.level
+
+    def make(
+        self,
+        targets: Callable[[Any], Sequence[Target]],
+        classes: Mapping[ResourceType, Callable[[Any, ResourceType, int], object]],
+        control: Cancellation | None,
+        limits: Limits,
+    ) -> RemoteInstance:
+        """A new instance. Raises: what a call raises; LimitError (`limit.restarts`) in quarantine."""
+        settings = replace(self.settings, guest_classes=classes)
+        instance = RemoteInstance(self._serving_worker(), settings, targets, control, limits)
+        self._live[instance.context] = instance
+        return instance
+
+    def end(self, instance: RemoteInstance) -> None:
+        """Forget an instance that is closed."""
+        self._live.pop(instance.context, None)
+
+    def instances(self) -> list[RemoteInstance]:
+        """Those that are alive."""
+        return list(self._live.values())
+
+    def reset(self) -> None:
+        """End a quarantine."""
+        with self._lock:
+            self._crashes.clear()
+            self._quarantined = False
+
+    def close(self) -> None:
+        """End the worker. Idempotent."""
+        with self._lock:
+            self._is_closed = True
+            worker, self._worker = self._worker, None
+            code, self._code = self._code, []
+        for descriptor in code:
+            os.close(descriptor)
+        if worker is not None:
+            worker.close()
+
+    def _serving_worker(self) -> WorkerProcess:
+        with self._lock:
+            if self._is_closed:
+                raise UsageError(f"plugin {self._lodging.plugin} is closed", code="usage.closed")
+            worker = self._worker
+            if worker is not None and not worker.is_dead:
+                return worker
+            if worker is not None:
+                self._count_crash(worker.reason)
+            self._worker = None
+            self._worker = worker = self._started()
+            return worker
+
+    def _count_crash(self, reason: str) -> None:
+        now = time.monotonic()
+        while self._crashes and now - self._crashes[0] > 60:
+            self._crashes.popleft()
+        most = self._lodging.limits.restarts_per_minute
+        if self._quarantined or len(self._crashes) >= most:
+            self._quarantined = True
+            raise LimitError(
+                f"the worker of {self._lodging.plugin} ended {most} times within a minute (last: {reason}) and the "
+                "plugin is quarantined; mend it, then reset it (`plugin.reset()`) or load it again",
+                code="limit.restarts",
+                plugin=self._lodging.plugin,
+            )
+        self._tell("worker-ended", {"reason": reason})
+        time.sleep(BACK_OFF_S[min(len(self._crashes), len(BACK_OFF_S) - 1)])
+        self._crashes.append(now)
+
+    def _started(self) -> WorkerProcess:
+        mounts = [os.open(mount.path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) for mount in self._lodging.mounts]
+        try:
+            worker = WorkerProcess()
+            try:
+                level = worker.take(self._order, [*self._code, *mounts])
+                if not level.meets(self._lodging.lockdown):
+                    raise TrustError(
+                        f"a worker is confined by {level.word} here, and the policy demands {self._lodging.lockdown}; "
+                        "`cloche doctor` says what this system lacks",
+                        code="trust.untrusted-unavailable",
+                        plugin=self._lodging.plugin,
+                    )
+            except BaseException:
+                worker.close()
+                raise
+        finally:
+            for descriptor in mounts:
+                os.close(descriptor)
+        self._tell("worker-started", {"pid": worker.pid, "level": level.word})
+        return worker
+
+
+def _exported(exports: Sequence[tuple[str | None, Interface]]) -> list[tuple[str | None, Function]]:
+    return [(name, function) for name, interface in exports for function in interface.functions]
+
+
+def _order(lodging: Lodging, functions: Sequence[tuple[str | None, Function]]) -> Order:
+    limits = lodging.limits
+    return Order(
+        plugin=lodging.plugin,
+        profile={**dataclasses.asdict(lodging.profile), "metering": lodging.profile.metering.value},
+        modules=[name for name, _ in lodging.modules],
+        imports=[_import(item) for item in lodging.imports],
+        exports=[[export, function_to_plain(function)] for export, function in functions],
+        limits={name: getattr(limits, name) for name in limits.__slots__},
+        bounds=dataclasses.asdict(lodging.bounds),
+        probe=lodging.probe,
+        mounts=[(mount.name, mount.writable) for mount in lodging.mounts],
+        data_bytes=min(BASE_BYTES + lodging.concurrency * (limits.memory_bytes + CALL_BYTES), 1024 * GIB),
+    )
+
+
+def _import(item: Import) -> list[Any]:
+    by_name = {function.name: function for function in item.functions}
+    answers = {
+        name: b"".join(WirePlan(by_name[name]).write_result(value, None, 1 << 20, by_host=True).segments)
+        for name, value in item.answers.items()
+        if name in by_name
+    }
+    return [
+        item.name,
+        item.capability,
+        [function_to_plain(function) for function in item.functions],
+        [[name, to_plain(kind)] for name, kind in item.resources],
+        item.closed,
+        answers,
+    ]

@@ -1,0 +1,248 @@
+"""One worker process as the host sees it: started by exec, spoken to over lanes, and killed when it must be.
+
+The thread that starts the process stays until it ends: the kernel kills a worker when the thread that started it is
+gone, and somebody has to notice its death and reap it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from cloche.confine.level import Level
+from cloche.confine.shortage import shortage, starting_threads
+from cloche.errors import CODES, EngineError
+from cloche.model import KIB
+from cloche.worker.channel import Channel, ChannelClosed, FrameError, limit_reads, pair
+from cloche.worker.messages import Interrupt, OpenLane, Order, Ready, Refused, encode, from_worker
+
+START_TIMEOUT_S = 30.0
+"""Longest time from the start of a worker until it serves."""
+STDERR_BYTES = 16 * KIB
+_OPEN_FILES = 1024
+
+
+def is_available() -> bool:
+    """Whether this system can have workers at all: POSIX, with descriptors that go from process to process."""
+    return hasattr(socket, "send_fds") and hasattr(os, "waitid") and bool(sys.executable)
+
+
+class WorkerProcess:
+    """A worker that serves one plugin once `take` was called. Thread-safe. `close` it when done.
+
+    Raises: EngineError (`engine.worker-start`, `engine.resources`) when it cannot be started. Added in 0.1.
+    """
+
+    def __init__(self) -> None:
+        self.level = Level(0, False, False)
+        self.is_dead = False
+        self.reason = ""
+        """How it ended, in words, once it is dead."""
+        self._lock = threading.Lock()
+        self._idle: list[Channel] = []
+        self._lanes: set[Channel] = set()
+        self._ended = threading.Event()
+        self._started = threading.Event()
+        self._failure: OSError | None = None
+        self._wanted = "killed from outside"
+        self._process: subprocess.Popen[bytes] | None = None
+        try:
+            self._control, self._theirs = pair()
+            first, self._first_theirs = pair()
+        except OSError as error:
+            raise shortage("a worker cannot be started", error) from error
+        self._first = Channel(first)
+        with starting_threads():
+            threading.Thread(target=self._keep, name="cloche-worker", daemon=True).start()
+        self._started.wait()
+        if self._failure is not None:
+            self._control.close()
+            self._first.close()
+            raise shortage("a worker cannot be started", self._failure) from self._failure
+
+    @property
+    def pid(self) -> int:
+        """The id of the process."""
+        return 0 if self._process is None else self._process.pid
+
+    def take(self, order: Order, descriptors: Sequence[int]) -> Level:
+        """Tell it which plugin to serve. Blocks until it has loaded the code and is locked in; the level reached.
+
+        Raises: EngineError: what the worker refused (`engine.cache`, `engine.instantiate`), `engine.worker-start`.
+        """
+        channel = self._first
+        try:
+            socket.send_fds(channel.socket, [encode(order)], list(descriptors))
+            channel.socket.settimeout(START_TIMEOUT_S)
+            data, _ = channel.receive(0)
+            message = from_worker(data)
+        except (OSError, ChannelClosed, FrameError, msgspec.DecodeError) as error:
+            self.kill("it did not get ready")
+            self._ended.wait(START_TIMEOUT_S)
+            raise EngineError(
+                f"a worker did not get ready: {self.reason or error}", code="engine.worker-start"
+            ) from error
+        if isinstance(message, Refused):
+            self.kill("it refused its plugin")
+            code = message.code if message.code in CODES else "engine.worker-start"
+            raise EngineError(f"a worker cannot serve the plugin: {message.text}", code=code)
+        if not isinstance(message, Ready) or message.leaks:
+            self.kill("its lock does not hold")
+            what = ", ".join(message.leaks) if isinstance(message, Ready) else "nonsense"
+            raise EngineError(f"a worker could do what it must not: {what}", code="engine.worker-start")
+        self.level = Level(message.landlock_abi, message.seccomp, True)
+        channel.socket.settimeout(None)
+        limit_reads(channel.socket)
+        with self._lock:
+            self._lanes.add(channel)
+            self._idle.append(channel)
+        return self.level
+
+    def borrow_lane(self) -> Channel:
+        """A lane that nobody else uses. Raises: ChannelClosed when the worker is gone; EngineError."""
+        try:
+            return self._idle.pop()
+        except IndexError:
+            pass
+        try:
+            ours, theirs = pair()
+        except OSError as error:
+            raise shortage("there is no further lane to a worker", error) from error
+        limit_reads(ours)
+        channel = Channel(ours)
+        with self._lock, theirs:
+            if self.is_dead:
+                ours.close()
+                raise ChannelClosed
+            self._lanes.add(channel)
+            try:
+                socket.send_fds(self._control, [encode(OpenLane())], [theirs.fileno()])
+            except OSError as error:
+                raise ChannelClosed from error
+        return channel
+
+    def return_lane(self, lane: Channel) -> None:
+        """Give a lane back after a whole exchange."""
+        self._idle.append(lane)
+
+    def interrupt(self, instance: int) -> None:
+        """Ask it to stop what an instance is doing. Never blocks for long; a dead worker is no matter."""
+        try:
+            with self._lock:
+                self._control.send(encode(Interrupt(instance)), socket.MSG_DONTWAIT)
+        except OSError:
+            pass
+
+    def kill(self, why: str) -> None:
+        """End it now; `why` becomes its reason. Idempotent, any thread, does not wait."""
+        with self._lock:
+            if self._process is not None and not self.is_dead:
+                self._wanted = why
+                self._process.kill()
+
+    def wait(self, timeout_s: float) -> bool:
+        """Until it is dead and reaped; whether it is."""
+        return self._ended.wait(timeout_s)
+
+    def memory_bytes(self) -> int:
+        """Resident memory of the process now; 0 when it cannot be read."""
+        try:
+            fields = Path(f"/proc/{self.pid}/statm").read_bytes().split()
+        except OSError:
+            return 0
+        return int(fields[1]) * _PAGE_BYTES
+
+    def close(self) -> None:
+        """End it and wait until it is gone. Idempotent."""
+        self.kill("closed by the host")
+        self._ended.wait(START_TIMEOUT_S)
+
+    # -- its thread ------------------------------------------------------------------------------------------------
+
+    def _keep(self) -> None:
+        try:
+            self._process = process = _start(self._theirs, self._first_theirs)
+        except OSError as error:
+            self._failure = error
+            self._ended.set()
+            return
+        finally:
+            self._theirs.close()
+            self._first_theirs.close()
+            self._started.set()
+        try:
+            while self._control.recv(4096):  # it has nothing to say here: the end of the stream is what counts
+                pass
+        except OSError:
+            pass
+        status = process.wait()
+        assert process.stderr is not None
+        os.set_blocking(process.stderr.fileno(), False)
+        words = (process.stderr.read(STDERR_BYTES) or b"").decode("utf-8", "replace").strip()
+        process.stderr.close()
+        with self._lock:
+            self.is_dead = True
+            how = f"signal {-status}" if status < 0 else f"status {status}"
+            self.reason = f"{self._wanted} ({how}{': ' + words.splitlines()[-1][:500] if words else ''})"
+            self._idle.clear()
+            lanes, self._lanes = self._lanes, set()
+            self._control.close()
+        for lane in lanes:  # whoever reads from one sees the end of the stream; the descriptor goes with its last user
+            with contextlib.suppress(OSError):
+                lane.socket.shutdown(socket.SHUT_RDWR)
+        if self._first not in lanes:
+            self._first.close()
+        self._ended.set()
+
+
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+
+
+def _start(control: socket.socket, first: socket.socket) -> subprocess.Popen[bytes]:
+    package = Path(__file__).resolve().parent.parent
+    quiet = os.open(os.devnull, os.O_WRONLY)
+    plan = {
+        "program": None,
+        "module": "cloche.worker.child",
+        "arguments": [str(control.fileno()), str(first.fileno())],
+        "path": sorted({str(Path(module.__file__ or "").parent.parent) for module in (np, msgspec)}),
+        "readable": [],
+        "writable": [],
+        "executable": None,
+        "groups": None,
+        "supervised": False,
+        "rlimits": {
+            "RLIMIT_CORE": 0,
+            "RLIMIT_NOFILE": _OPEN_FILES,
+            "RLIMIT_MEMLOCK": 0,
+            "RLIMIT_MSGQUEUE": 0,
+        },
+        "report": quiet,
+        "parent": os.getpid(),
+        "package": str(package),
+        "nice": 0,
+    }
+    try:
+        return subprocess.Popen(
+            [sys.executable, "-I", "-S", "-B", str(package / "confine" / "launcher.py"), json.dumps(plan)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            env={"OPENBLAS_NUM_THREADS": "1"},
+            cwd="/",
+            close_fds=True,
+            pass_fds=(control.fileno(), first.fileno(), quiet),
+            start_new_session=True,
+        )
+    finally:
+        os.close(quiet)
