@@ -7,6 +7,7 @@ costs about a millisecond. Linux; elsewhere the answer is None.
 
 from __future__ import annotations
 
+import os
 import re
 import threading
 from collections.abc import Callable, Iterator
@@ -18,6 +19,9 @@ _LINE = re.compile(rb"^([0-9a-f]+)-([0-9a-f]+) (..)", re.MULTILINE)
 
 RESERVATION_BYTES = 1 << 32
 """A linear memory is an accessible run at the start of a reservation at least this long."""
+
+_READ_BYTES = 1 << 20
+_held: int | None = None
 
 _closing = threading.Lock()
 """One store is closed at a time while one is watched, so that what disappears belongs to one instance."""
@@ -68,11 +72,29 @@ def close_and_measure(close: Callable[[], None]) -> tuple[int, ...] | None:
     return found if found or (not inside and begun == _census.begun) else None
 
 
+def hold_maps() -> None:
+    """Open the map for good, for a process that is about to lose its files. Raises: OSError."""
+    global _held  # noqa: PLW0603 - one map in each process
+    _held = os.open(_MAPS, os.O_RDONLY | os.O_CLOEXEC)
+
+
+def _read_maps() -> bytes | None:
+    try:
+        if _held is None:
+            return _MAPS.read_bytes()
+        parts, at = [], 0
+        while part := os.pread(_held, _READ_BYTES, at):
+            parts.append(part)
+            at += len(part)
+        return b"".join(parts)
+    except OSError:
+        return None
+
+
 def _memories() -> dict[int, int] | None:
     """Accessible bytes at the start of each reservation, by base address."""
-    try:
-        text = _MAPS.read_bytes()
-    except OSError:
+    text = _read_maps()
+    if text is None:
         return None
     found: dict[int, int] = {}
     base = end = 0

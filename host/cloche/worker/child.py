@@ -24,6 +24,7 @@ from cloche.engine.ffi import library
 from cloche.engine.instance import Instance, Settings, StoreBounds, Target
 from cloche.engine.interrupts import Interrupts
 from cloche.engine.linker import CodeFiles, HostSlot, Import, Linker
+from cloche.engine.mapping import hold_maps
 from cloche.engine.profile import Profile
 from cloche.engine.wasi import Mount
 from cloche.errors import CapabilityError, ClocheError, GuestTrap
@@ -65,6 +66,7 @@ _MOST_BYTES = 1 << 31
 def prepare(arguments: list[str]) -> Callable[[], int]:
     """Everything is imported by now; the result serves the plugin that is named on the descriptors in `arguments`."""
     library()
+    hold_maps()
     control, first = (socket.socket(fileno=int(number)) for number in arguments)
     return lambda: _Worker(control, Channel(first)).run()
 

@@ -17,7 +17,7 @@ from cloche.engine.instance import Cancellation, StoreBounds, Target
 from cloche.engine.linker import HostSlot, Import, host_slots
 from cloche.engine.profile import Profile
 from cloche.engine.wasi import Mount
-from cloche.errors import LimitError, TrustError, UsageError
+from cloche.errors import EngineError, LimitError, TrustError, UsageError
 from cloche.model import GIB, MIB, Limits
 from cloche.wit.plain import function_to_plain, to_plain
 from cloche.wit.types import Function, Interface, ResourceType
@@ -107,7 +107,14 @@ class House:
     ) -> RemoteInstance:
         """A new instance. Raises: what a call raises; LimitError (`limit.restarts`) in quarantine."""
         settings = replace(self.settings, guest_classes=classes)
-        instance = RemoteInstance(self._serving_worker(), settings, targets, control, limits)
+        worker = self._serving_worker()
+        try:
+            instance = RemoteInstance(worker, settings, targets, control, limits)
+        except EngineError as error:
+            # Nothing of the caller's has happened yet, so one that ended while nobody looked is no matter.
+            if error.code != "engine.worker-lost":
+                raise
+            instance = RemoteInstance(self._serving_worker(), settings, targets, control, limits)
         self._live[instance.context] = instance
         return instance
 
@@ -141,10 +148,13 @@ class House:
             if self._is_closed:
                 raise UsageError(f"plugin {self._lodging.plugin} is closed", code="usage.closed")
             worker = self._worker
-            if worker is not None and not worker.is_dead:
+            if worker is not None and worker.is_usable:
                 return worker
             if worker is not None:
-                self._count_crash(worker.reason)
+                worker.close()
+                self._tell("worker-ended", {"reason": worker.reason})
+                if worker.is_crashed or self._quarantined:
+                    self._count_crash(worker.reason)
             self._worker = None
             self._worker = worker = self._started()
             return worker
@@ -162,7 +172,6 @@ class House:
                 code="limit.restarts",
                 plugin=self._lodging.plugin,
             )
-        self._tell("worker-ended", {"reason": reason})
         time.sleep(BACK_OFF_S[min(len(self._crashes), len(BACK_OFF_S) - 1)])
         self._crashes.append(now)
 

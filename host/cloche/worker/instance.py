@@ -290,7 +290,7 @@ class RemoteInstance:
     @property
     def finished(self) -> bool:
         """Whether it serves no more calls: it trapped or was closed, or its worker is gone."""
-        return self._finished or self.worker.is_dead
+        return self._finished or not self.worker.is_usable
 
     @property
     def slots(self) -> tuple[HostSlot, ...]:
@@ -437,7 +437,7 @@ class RemoteInstance:
             raise error
         if self.worker.memory_bytes() > self.settings.memory_bytes:
             self._finished = True
-            self.worker.kill("it took more memory than it may")
+            self.worker.kill("it took more memory than it may", is_crash=True)
             raise self._over_memory()
 
     def _serve(self, lane: Channel, call: HostCall, body: memoryview) -> None:
@@ -549,7 +549,7 @@ class RemoteInstance:
     def _broken(self, what: str) -> EngineError:
         """The worker is not what was started: kill it."""
         self._finished = True
-        self.worker.kill("it broke the protocol")
+        self.worker.kill("it broke the protocol", is_crash=True)
         return EngineError(
             f"the worker of {self.settings.plugin} was killed: it said what no worker says: {clean(what)[:300]}",
             code="engine.worker-protocol",
@@ -581,7 +581,7 @@ class RemoteInstance:
                     self.unclosed.append(error)
         finally:
             self.serving = outer
-        if not self.worker.is_dead:
+        if self.worker.is_usable:
             try:
                 self._end = monotonic() + 1.0 + GRACE_S
                 lane = self.worker.borrow_lane()

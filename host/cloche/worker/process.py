@@ -23,6 +23,7 @@ from cloche.confine.level import Level
 from cloche.confine.shortage import shortage, starting_threads
 from cloche.errors import CODES, EngineError
 from cloche.model import KIB
+from cloche.text import one_line
 from cloche.worker.channel import Channel, ChannelClosed, FrameError, limit_reads, pair
 from cloche.worker.messages import Interrupt, OpenLane, Order, Ready, Refused, encode, from_worker
 
@@ -45,7 +46,10 @@ class WorkerProcess:
 
     def __init__(self) -> None:
         self.level = Level(0, False, False)
-        self.is_dead = False
+        self.is_usable = True
+        """False from when it is to be killed, or is found dead."""
+        self.is_crashed = False
+        """Whether it ended, or was killed, because it did what it must not: what counts as a restart."""
         self.reason = ""
         """How it ended, in words, once it is dead."""
         self._lock = threading.Lock()
@@ -54,7 +58,7 @@ class WorkerProcess:
         self._ended = threading.Event()
         self._started = threading.Event()
         self._failure: OSError | None = None
-        self._wanted = "killed from outside"
+        self._wanted = ""
         self._process: subprocess.Popen[bytes] | None = None
         try:
             self._control, self._theirs = pair()
@@ -121,7 +125,7 @@ class WorkerProcess:
         limit_reads(ours)
         channel = Channel(ours)
         with self._lock, theirs:
-            if self.is_dead:
+            if not self.is_usable:
                 ours.close()
                 raise ChannelClosed
             self._lanes.add(channel)
@@ -143,11 +147,11 @@ class WorkerProcess:
         except OSError:
             pass
 
-    def kill(self, why: str) -> None:
-        """End it now; `why` becomes its reason. Idempotent, any thread, does not wait."""
+    def kill(self, why: str, *, is_crash: bool = False) -> None:
+        """End it now; the first `why` becomes its reason. Idempotent, any thread, does not wait."""
         with self._lock:
-            if self._process is not None and not self.is_dead:
-                self._wanted = why
+            if self._process is not None and self.is_usable:
+                self.is_usable, self.is_crashed, self._wanted = False, is_crash, why
                 self._process.kill()
 
     def wait(self, timeout_s: float) -> bool:
@@ -191,9 +195,11 @@ class WorkerProcess:
         words = (process.stderr.read(STDERR_BYTES) or b"").decode("utf-8", "replace").strip()
         process.stderr.close()
         with self._lock:
-            self.is_dead = True
+            if self.is_usable:
+                self.is_usable, self.is_crashed = False, True
             how = f"signal {-status}" if status < 0 else f"status {status}"
-            self.reason = f"{self._wanted} ({how}{': ' + words.splitlines()[-1][:500] if words else ''})"
+            last = one_line(words.splitlines()[-1])[:500] if words else ""
+            self.reason = ": ".join(part for part in (self._wanted or f"it ended by {how}", last) if part)
             self._idle.clear()
             lanes, self._lanes = self._lanes, set()
             self._control.close()
