@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from weakref import WeakSet
 
 from cloche.artifact import Artifact, component_ref, digest_of, read_artifact, read_component
 from cloche.binary.plan import memory_plan
@@ -104,6 +105,7 @@ class Host:
         self._catalog: Catalog | None = None
         self._engines: dict[Profile, tuple[Engine, CodeStore]] = {}
         self._plugins: dict[str, Plugin] = {}
+        self._houses: WeakSet[House] = WeakSet()
         self._places = replace(self.settings, home=self.home)
         self._caches = Caches(self._places)
         self._caches_grew = False
@@ -267,6 +269,8 @@ class Host:
         if getattr(self, "_closed", True) or sys.is_finalizing():
             return
         self._closed = True
+        for house in list(self._houses):
+            house.abandon()
         for engine, code in self._engines.values():
             for instance in list(engine.instances.values()):
                 instance.close()
@@ -392,7 +396,9 @@ class Host:
                 concurrency=grants.limits.concurrency or os.cpu_count() or 1,
                 lockdown="+".join(sorted(self.policy.lockdown)) or "none",
             )
-            return House(lodging, tell)
+            house = House(lodging, tell)
+            self._houses.add(house)
+            return house
 
         return code.load(candidate.runnable, digest_of(candidate.runnable), lodge, progress)
 

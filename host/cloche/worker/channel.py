@@ -9,6 +9,7 @@ from struct import Struct
 from cloche.worker.messages import MAX_MESSAGE_BYTES
 
 _HEAD = Struct("<II")
+_LENGTH = Struct("<I")
 _TIME = Struct("ll")
 _FIRST_BYTES = 64 * 1024
 """What one read takes: most frames come whole."""
@@ -31,18 +32,21 @@ class Channel:
         self.socket = end
         self._rest = b""
 
-    def send(self, message: bytes, segments: Sequence[bytes | memoryview] = ()) -> None:
-        """Send one frame; blocks while the other end does not read. Raises: ChannelClosed."""
+    def send(
+        self,
+        message: bytes,
+        segments: Sequence[bytes | memoryview] = (),
+        look: Callable[[], None] | None = None,
+    ) -> None:
+        """Send one frame; blocks while the other end does not read. `look`: see `receive`. Raises: ChannelClosed."""
         size = sum(map(len, segments))
-        try:
-            if size <= _FIRST_BYTES:
-                self.socket.sendall(b"".join((_HEAD.pack(len(message), size), message, *segments)))
-                return
-            self.socket.sendall(_HEAD.pack(len(message), size) + message)
-            for segment in segments:
-                self.socket.sendall(segment)
-        except OSError as error:
-            raise ChannelClosed from error
+        head = _HEAD.pack(len(message), size) + message
+        if size <= _FIRST_BYTES:
+            self._send_all(b"".join((head, *segments)), look)
+            return
+        self._send_all(head, look)
+        for segment in segments:
+            self._send_all(segment, look)
 
     def receive(self, most: int, look: Callable[[], None] | None = None) -> tuple[bytes, memoryview]:
         """The next frame's message and body, which has at most `most` bytes.
@@ -51,14 +55,16 @@ class Channel:
         Raises: ChannelClosed, FrameError.
         """
         data, self._rest = self._rest, b""
+        if not data:
+            data = self._read(look)
         while len(data) < _HEAD.size:
-            data += self._read(look)
+            data += self._read_more(look)
         message_size, body_size = _HEAD.unpack_from(data)
         if message_size > MAX_MESSAGE_BYTES or body_size > most:
             raise FrameError(f"a frame of {message_size} and {body_size} bytes; {MAX_MESSAGE_BYTES} and {most} may be")
         end = _HEAD.size + message_size
         while len(data) < end:
-            data += self._read(look)
+            data += self._read_more(look)
         message, whole = data[_HEAD.size : end], end + body_size
         if len(data) >= whole:
             self._rest = data[whole:]
@@ -67,12 +73,41 @@ class Channel:
         view, at = memoryview(body), len(data) - end
         view[:at] = data[end:]
         while at < body_size:
+            if look is not None:
+                look()
             at += self._read_into(view[at:], look)
         return message, view.toreadonly()
 
     def close(self) -> None:
         """Close this end. Idempotent."""
         self.socket.close()
+
+    def _send_all(self, data: bytes | memoryview, look: Callable[[], None] | None) -> None:
+        """All of it. An end that reads slowly, or not at all, keeps nobody from looking around."""
+        try:
+            sent = self.socket.send(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError as error:
+            raise ChannelClosed from error
+        if sent == len(data):
+            return
+        rest = memoryview(data)[sent:]
+        while rest:
+            if look is not None:
+                look()
+            try:
+                rest = rest[self.socket.send(rest) :]
+            except BlockingIOError:
+                continue
+            except OSError as error:
+                raise ChannelClosed from error
+
+    def _read_more(self, look: Callable[[], None] | None) -> bytes:
+        """Another piece of a frame. Looks around first: pieces may come one byte at a time."""
+        if look is not None:
+            look()
+        return self._read(look)
 
     def _read(self, look: Callable[[], None] | None) -> bytes:
         while True:
@@ -103,10 +138,31 @@ class Channel:
             return count
 
 
-def limit_reads(end: socket.socket) -> None:
-    """Let reads of a blocking socket give up after `SLICE_S`, so that whoever reads can look around."""
+def limit_waits(end: socket.socket) -> None:
+    """Let reads and writes of a blocking socket give up after `SLICE_S`, so that who waits can look around."""
     seconds = int(SLICE_S)
-    end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _TIME.pack(seconds, int((SLICE_S - seconds) * 1_000_000)))
+    for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+        end.setsockopt(socket.SOL_SOCKET, option, _TIME.pack(seconds, int((SLICE_S - seconds) * 1_000_000)))
+
+
+def send_whole(end: socket.socket, data: bytes, descriptors: Sequence[int]) -> None:
+    """Send any amount of data with descriptors; `receive_whole` takes it. Raises: OSError."""
+    socket.send_fds(end, [_LENGTH.pack(len(data))], list(descriptors))
+    end.sendall(data)
+
+
+def receive_whole(end: socket.socket, most_descriptors: int) -> tuple[bytes, list[int]]:
+    """What `send_whole` sent; `b""` when the other end is gone. Blocks. Raises: OSError."""
+    head, descriptors, _, _ = socket.recv_fds(end, _LENGTH.size, most_descriptors)
+    if not head:
+        return b"", descriptors
+    data, size = bytearray(), _LENGTH.unpack(head)[0]
+    while len(data) < size:
+        part = end.recv(min(size - len(data), 1 << 20))
+        if not part:
+            return b"", descriptors
+        data += part
+    return bytes(data), descriptors
 
 
 def pair() -> tuple[socket.socket, socket.socket]:

@@ -32,7 +32,7 @@ from cloche.model import Limits, Metering, Usage
 from cloche.wit.plain import from_plain, function_from_plain
 from cloche.wit.types import Export, ResourceType
 from cloche.worker import selftest
-from cloche.worker.channel import Channel, ChannelClosed
+from cloche.worker.channel import Channel, ChannelClosed, receive_whole
 from cloche.worker.messages import (
     Answer,
     Call,
@@ -59,7 +59,7 @@ GROUPS = (seccomp.Group.COMPUTE, seccomp.Group.THREADS, seccomp.Group.MESSAGES, 
 """What every worker may do; with mounts also `OPEN_FILES`, with writable ones `WRITE_FILES`."""
 
 _STACK_BYTES = 8 << 20
-_MOST_DESCRIPTORS = 64
+_MOST_DESCRIPTORS = 250
 _MOST_BYTES = 1 << 31
 
 
@@ -169,7 +169,9 @@ class _Worker:
     def run(self) -> int:
         """Serve until the host is gone."""
         try:
-            data, descriptors, _, _ = socket.recv_fds(self._first.socket, 1 << 22, _MOST_DESCRIPTORS)
+            data, descriptors = receive_whole(self._first.socket, _MOST_DESCRIPTORS)
+            if not data:
+                return 0
             order = from_host(data)
             assert isinstance(order, Order)
             try:

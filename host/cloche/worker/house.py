@@ -29,7 +29,7 @@ BASE_BYTES = 320 * MIB
 """Memory of a worker before any guest runs, with room for code: interpreter, engine, native code, stacks."""
 CALL_BYTES = 256 * MIB
 """Beside its guest's memory, what one call may take in the worker: values on their way in and out (H7)."""
-BACK_OFF_S = (0.0, 0.05, 0.1, 0.2, 0.4, 0.8)
+BACK_OFF_S = (0.0, 0.0, 0.05, 0.1, 0.2, 0.4, 0.8)
 """Waiting before a worker is started again, by the number of its crashes within the last minute."""
 
 
@@ -66,6 +66,7 @@ class House:
         self._worker: WorkerProcess | None = None
         self._crashes: deque[float] = deque()
         self._quarantined = self._is_closed = False
+        self._last_reason = ""
         self._live: dict[int, RemoteInstance] = {}
         functions = _exported(lodging.exports)
         self._order = _order(lodging, functions)
@@ -132,6 +133,12 @@ class House:
             self._crashes.clear()
             self._quarantined = False
 
+    def abandon(self) -> None:
+        """End the worker without waiting for it, when nobody closed the host."""
+        worker = self._worker
+        if worker is not None:
+            worker.kill("its host was not closed")
+
     def close(self) -> None:
         """End the worker. Idempotent."""
         with self._lock:
@@ -150,30 +157,33 @@ class House:
             worker = self._worker
             if worker is not None and worker.is_usable:
                 return worker
+            self._worker = None
             if worker is not None:
                 worker.close()
                 self._tell("worker-ended", {"reason": worker.reason})
-                if worker.is_crashed or self._quarantined:
-                    self._count_crash(worker.reason)
-            self._worker = None
+                if worker.is_crashed:
+                    self._crashes.append(time.monotonic())
+                    self._last_reason = worker.reason
+            self._ensure_may_start()
             self._worker = worker = self._started()
             return worker
 
-    def _count_crash(self, reason: str) -> None:
+    def _ensure_may_start(self) -> None:
+        """Wait after crashes, longer after more. Raises: LimitError (`limit.restarts`) after too many."""
         now = time.monotonic()
-        while self._crashes and now - self._crashes[0] > 60:
+        while self._crashes and now - self._crashes[0] > 60 and not self._quarantined:
             self._crashes.popleft()
         most = self._lodging.limits.restarts_per_minute
-        if self._quarantined or len(self._crashes) >= most:
+        if len(self._crashes) > most:
             self._quarantined = True
             raise LimitError(
-                f"the worker of {self._lodging.plugin} ended {most} times within a minute (last: {reason}) and the "
-                "plugin is quarantined; mend it, then reset it (`plugin.reset()`) or load it again",
+                f"the worker of {self._lodging.plugin} ended {len(self._crashes)} times within a minute (last: "
+                f"{self._last_reason}) and the plugin is quarantined; mend it, then reset it (`plugin.reset()`) or "
+                "load it again",
                 code="limit.restarts",
                 plugin=self._lodging.plugin,
             )
         time.sleep(BACK_OFF_S[min(len(self._crashes), len(BACK_OFF_S) - 1)])
-        self._crashes.append(now)
 
     def _started(self) -> WorkerProcess:
         mounts = [os.open(mount.path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) for mount in self._lodging.mounts]

@@ -30,7 +30,7 @@ from cloche.handles import Handles
 from cloche.model import Limits, Usage
 from cloche.text import clean
 from cloche.wit.types import Export, ResourceType
-from cloche.worker.channel import Channel, ChannelClosed, FrameError
+from cloche.worker.channel import SLICE_S, Channel, ChannelClosed, FrameError
 from cloche.worker.messages import (
     Answer,
     Call,
@@ -273,7 +273,8 @@ class RemoteInstance:
         self._stop: str | None = None
         self._failure: BaseException | None = None
         self._failed: HostSlot | None = None
-        self._end = self._host_calls = self._host_bytes = 0.0
+        self._end = self._next_weighing = 0.0
+        self._host_calls = self._host_bytes = 0
         self.targets: Sequence[Target] = targets(self)
         self._begin(self._limits)
         try:
@@ -339,7 +340,7 @@ class RemoteInstance:
             output = condition.stdout_bytes + condition.stderr_bytes
             if output > len(body):
                 raise self._broken("less output than it said")
-            usage = _usage(reply.cost)._replace(host_calls=int(self._host_calls))
+            usage = _usage(reply.cost)._replace(host_calls=self._host_calls)
             try:
                 value, bytes_out = plan.read_result(body[: len(body) - output], self.bridge, limits.payload_bytes)
             except WireError as error:
@@ -397,7 +398,7 @@ class RemoteInstance:
             if control is not None and control.cancelled:
                 raise endings.stopped("interrupted", self._limits, self.settings.plugin)
             lane = self.worker.borrow_lane()
-            lane.send(encode(message), segments)
+            lane.send(encode(message), segments, self._look)
             while True:
                 data, body = lane.receive(self._most_bytes(), self._look)
                 reply = from_worker(data)
@@ -428,13 +429,17 @@ class RemoteInstance:
 
     def _look(self) -> None:
         """While the worker is silent. Raises when the call has to end."""
-        if monotonic() > self._end:
+        now = monotonic()
+        if now > self._end:
             stop = self._stop = self._stop or "deadline"
             self._finished = True
             self.worker.kill(f"a call did not stop at its {stop}")
             error = endings.stopped(stop, self._limits, self.settings.plugin)
-            error.usage = Usage(wall_ms=float(self._limits.deadline_ms), host_calls=int(self._host_calls))
+            error.usage = Usage(wall_ms=float(self._limits.deadline_ms), host_calls=self._host_calls)
             raise error
+        if now < self._next_weighing:
+            return
+        self._next_weighing = now + SLICE_S
         if self.worker.memory_bytes() > self.settings.memory_bytes:
             self._finished = True
             self.worker.kill("it took more memory than it may", is_crash=True)
@@ -452,7 +457,7 @@ class RemoteInstance:
         if self._host_calls > limits.host_calls:
             raise ProtocolError("more host calls than the limit allows")
         self.bridge.dropped(call.dropped)
-        room = limits.host_call_bytes - int(self._host_bytes)
+        room = limits.host_call_bytes - self._host_bytes
         outer, self.serving = self.serving, this_thread()
         try:
             try:
@@ -468,14 +473,14 @@ class RemoteInstance:
                     error = endings.over_host_bytes(limits, settings.plugin)
                 if self._failure is None:
                     self._failure, self._failed = error, slot
-                lane.send(encode(Answer(False)))
+                lane.send(encode(Answer(False)), look=self._look)
                 return
         finally:
             self.serving = outer
         self._host_bytes += size_in + written.canonical_bytes
         try:
-            lane.send(encode(Answer(True)), written.segments)
-        except ChannelClosed:
+            lane.send(encode(Answer(True)), written.segments, self._look)
+        except BaseException:
             written.settle(False)
             raise
         written.settle(True)
@@ -502,7 +507,7 @@ class RemoteInstance:
 
     def _explain(self, failed: Failed, body: memoryview) -> BaseException:
         usage = Usage() if failed.cost is None else _usage(failed.cost)
-        usage = usage._replace(host_calls=int(self._host_calls))
+        usage = usage._replace(host_calls=self._host_calls)
         self._settle(failed.condition, body)
         error: BaseException
         if failed.by_host and self._failure is not None:
@@ -543,7 +548,7 @@ class RemoteInstance:
             "whether the call took effect is not known",
             code="engine.worker-lost",
             plugin=self.settings.plugin,
-            usage=Usage(host_calls=int(self._host_calls)),
+            usage=Usage(host_calls=self._host_calls),
         )
 
     def _broken(self, what: str) -> EngineError:
@@ -554,7 +559,7 @@ class RemoteInstance:
             f"the worker of {self.settings.plugin} was killed: it said what no worker says: {clean(what)[:300]}",
             code="engine.worker-protocol",
             plugin=self.settings.plugin,
-            usage=Usage(host_calls=int(self._host_calls)),
+            usage=Usage(host_calls=self._host_calls),
         )
 
     def _over_memory(self) -> LimitError:
@@ -563,7 +568,7 @@ class RemoteInstance:
             "that its instances and the values of their calls may take together; raise the limit `memory`",
             code="limit.memory",
             plugin=self.settings.plugin,
-            usage=Usage(host_calls=int(self._host_calls)),
+            usage=Usage(host_calls=self._host_calls),
         )
 
     def _delete(self) -> None:

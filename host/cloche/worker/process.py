@@ -24,7 +24,7 @@ from cloche.confine.shortage import shortage, starting_threads
 from cloche.errors import CODES, EngineError
 from cloche.model import KIB
 from cloche.text import one_line
-from cloche.worker.channel import Channel, ChannelClosed, FrameError, limit_reads, pair
+from cloche.worker.channel import Channel, ChannelClosed, FrameError, limit_waits, pair, send_whole
 from cloche.worker.messages import Interrupt, OpenLane, Order, Ready, Refused, encode, from_worker
 
 START_TIMEOUT_S = 30.0
@@ -86,7 +86,7 @@ class WorkerProcess:
         """
         channel = self._first
         try:
-            socket.send_fds(channel.socket, [encode(order)], list(descriptors))
+            send_whole(channel.socket, encode(order), descriptors)
             channel.socket.settimeout(START_TIMEOUT_S)
             data, _ = channel.receive(0)
             message = from_worker(data)
@@ -106,7 +106,7 @@ class WorkerProcess:
             raise EngineError(f"a worker could do what it must not: {what}", code="engine.worker-start")
         self.level = Level(message.landlock_abi, message.seccomp, True)
         channel.socket.settimeout(None)
-        limit_reads(channel.socket)
+        limit_waits(channel.socket)
         with self._lock:
             self._lanes.add(channel)
             self._idle.append(channel)
@@ -122,7 +122,7 @@ class WorkerProcess:
             ours, theirs = pair()
         except OSError as error:
             raise shortage("there is no further lane to a worker", error) from error
-        limit_reads(ours)
+        limit_waits(ours)
         channel = Channel(ours)
         with self._lock, theirs:
             if not self.is_usable:
