@@ -103,7 +103,6 @@ def test_call_tells_what_it_cost(cli: Cli) -> None:
 
 
 FAILURES: list[tuple[list[str], str]] = [
-    (["call", "{tools}", "echo", "x"], "trust.untrusted-unavailable"),
     (["call", "--trust", "/no/such/plugin", "echo"], "usage.not-found"),
     (["call", "--trust", "{text}", "echo"], "component.not-wasm"),
     (["call", "--trust", "{core}", "echo"], "component.core-module"),
@@ -223,7 +222,7 @@ def test_the_explanation_ends_with_what_can_be_pasted(cli: Cli, plugins: dict[st
     policy = tmp_path / "policy.toml"
     text = cli("grants", "explain", str(tmp_path))[1]
     document = cli.json("grants", "explain", str(tmp_path))[1]
-    assert (document["tier"], document["trust"]["refused"]) == ("untrusted", "trust.untrusted-unavailable")
+    assert (document["tier"], document["trust"]["refused"]) == ("untrusted", None)
     shown = text.partition("to change all of this, write into")[2].partition("\n")[2]
     for pasted in (shown, "\n".join(document["remedy"]["append"])):
         policy.write_text(pasted)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ import pytest
 from cloche.app import Host
 from cloche.engine.traps import parse_trap
 from cloche.errors import ClocheError, GuestTrap, LimitError
-from cloche.model import MIB
+from cloche.model import MIB, Tier
+from cloche.observe.events import EventKind
 from cloche.runtime.plugin import ExtensionPoint
 from support.wat_plugins import BASICS, START, load, open_host, shared_home, write_plugin
 
@@ -198,8 +200,10 @@ def test_unknown_text_of_the_engine_is_kept() -> None:
     assert (parse_trap("something new").kind, parse_trap("something new").reason) == ("unknown", "something new")
 
 
-def test_untrusted_plugins_are_refused(host: Host, tmp_path: Path) -> None:
-    """Without the operator's or embedder's word nothing runs in this process."""
-    with pytest.raises(ClocheError) as caught:
-        host.load(write_plugin(tmp_path, BASICS, plugin_id="acme/nobody"))
-    assert caught.value.code == "trust.untrusted-unavailable"
+def test_untrusted_plugins_run_elsewhere(host: Host, tmp_path: Path) -> None:
+    """Without the operator's or embedder's word nothing of a plugin runs in this process."""
+    plugin = host.load(write_plugin(tmp_path, BASICS, plugin_id="acme/nobody"))
+    assert plugin.tier is Tier.UNTRUSTED
+    (started,) = host.events.recent(kind=EventKind.WORKER)
+    assert started.data["pid"] != os.getpid()
+    plugin.close()

@@ -55,7 +55,8 @@ PolicyFile = Annotated[
 Trust = Annotated[
     bool,
     typer.Option(
-        "--trust", help="Your word that the plugin may run inside this process. Without it a plugin is untrusted."
+        "--trust",
+        help="Your word that the plugin may run inside this process; without it, it runs in a worker process.",
     ),
 ]
 Fuel = Annotated[

@@ -405,12 +405,14 @@ class RemoteInstance:
                 if not isinstance(reply, HostCall):
                     break
                 self._serve(lane, reply, body)
-        except ChannelClosed:
-            raise self._lost() from None
-        except (FrameError, msgspec.DecodeError, ProtocolError) as error:
-            raise self._broken(str(error)) from None
-        except BaseException:
-            if lane is not None and not self._finished:  # in the middle of an exchange: nobody can go on with this lane
+        except BaseException as error:
+            if lane is not None:
+                self.worker.drop_lane(lane)
+            if isinstance(error, ChannelClosed):
+                raise self._lost() from None
+            if isinstance(error, FrameError | msgspec.DecodeError | ProtocolError):
+                raise self._broken(str(error)) from None
+            if lane is not None and not self._finished:  # in the middle of an exchange: nobody can go on with it
                 self.worker.kill("a call was given up in the middle")
                 self._finished = True
             raise
@@ -587,20 +589,26 @@ class RemoteInstance:
         finally:
             self.serving = outer
         if self.worker.is_usable:
-            try:
-                self._end = monotonic() + 1.0 + GRACE_S
-                lane = self.worker.borrow_lane()
-                lane.send(encode(Close(self._number)))
-                data, _ = lane.receive(0, self._look)
-                if isinstance(from_worker(data), Closed):
-                    self.worker.return_lane(lane)
-                else:
-                    self.worker.kill("it broke the protocol")
-            except (ChannelClosed, FrameError, msgspec.DecodeError, ClocheError):
-                self.worker.kill("it did not close an instance")
+            self._close_there()
         for failure in self.unclosed:
             if not isinstance(failure, Exception):
                 raise failure
+
+    def _close_there(self) -> None:
+        """Close the instance in the worker, which is killed when it does not answer soon."""
+        lane: Channel | None = None
+        try:
+            self._end = monotonic() + 1.0 + GRACE_S
+            lane = self.worker.borrow_lane()
+            lane.send(encode(Close(self._number)), look=self._look)
+            data, _ = lane.receive(0, self._look)
+            if not isinstance(from_worker(data), Closed):
+                raise ProtocolError
+            self.worker.return_lane(lane)
+        except (ChannelClosed, FrameError, msgspec.DecodeError, ProtocolError, ClocheError):
+            if lane is not None:
+                self.worker.drop_lane(lane)
+            self.worker.kill("it did not close an instance")
 
     def _wire_limits(self, limits: Limits) -> dict[str, int] | None:
         if limits is self.settings.limits or limits == self.settings.limits:

@@ -104,12 +104,12 @@ class WorkerProcess:
             self.kill("its lock does not hold")
             what = ", ".join(message.leaks) if isinstance(message, Ready) else "nonsense"
             raise EngineError(f"a worker could do what it must not: {what}", code="engine.worker-start")
-        self.level = Level(message.landlock_abi, message.seccomp, True)
         channel.socket.settimeout(None)
         limit_waits(channel.socket)
         with self._lock:
+            self.level = Level(message.landlock_abi, message.seccomp, True)
             self._lanes.add(channel)
-            self._idle.append(channel)
+        self.return_lane(channel)
         return self.level
 
     def borrow_lane(self) -> Channel:
@@ -137,7 +137,17 @@ class WorkerProcess:
 
     def return_lane(self, lane: Channel) -> None:
         """Give a lane back after a whole exchange."""
-        self._idle.append(lane)
+        with self._lock:
+            if self.is_usable:
+                self._idle.append(lane)
+                return
+        self.drop_lane(lane)
+
+    def drop_lane(self, lane: Channel) -> None:
+        """Close a lane on which an exchange was not finished."""
+        with self._lock:
+            self._lanes.discard(lane)
+        lane.close()
 
     def interrupt(self, instance: int) -> None:
         """Ask it to stop what an instance is doing. Never blocks for long; a dead worker is no matter."""
@@ -200,13 +210,16 @@ class WorkerProcess:
             how = f"signal {-status}" if status < 0 else f"status {status}"
             last = one_line(words.splitlines()[-1])[:500] if words else ""
             self.reason = ": ".join(part for part in (self._wanted or f"it ended by {how}", last) if part)
-            self._idle.clear()
-            lanes, self._lanes = self._lanes, set()
+            idle, self._idle = self._idle, []
+            for lane in idle:
+                lane.close()
+            lanes = self._lanes - set(idle)
+            self._lanes = set()
             self._control.close()
         for lane in lanes:  # whoever reads from one sees the end of the stream; the descriptor goes with its last user
             with contextlib.suppress(OSError):
                 lane.socket.shutdown(socket.SHUT_RDWR)
-        if self._first not in lanes:
+        if not self.level.rlimits:  # it never got as far as to be a lane
             self._first.close()
         self._ended.set()
 
