@@ -25,7 +25,7 @@ from cloche.wit.tools import wasm_tools
 from support.capability_rig import Rig
 
 WIT = Path(__file__).parents[2] / "wit"
-OURS = ["plugin", "host", "example"]
+OURS = ["plugin", "host", "example", "script"]
 STANDARD = ["deps/wasi-logging", "deps/wasi-config", "deps/wasi-keyvalue"]
 # The engine's own WASI. That its functions are the engine's is for tests/integration/test_engine_wasi.py to show.
 WASI = [f"deps/wasi-{name}" for name in ("cli", "clocks", "filesystem", "io", "random", "sockets")]
