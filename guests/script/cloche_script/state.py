@@ -1,0 +1,164 @@
+"""What a script finds when it starts, and what is put back when it has ended."""
+
+import atexit
+import builtins
+import contextlib
+import io
+import keyword
+import linecache
+import logging
+import os
+import sys
+import time
+import types
+
+from cloche_script import functions, loop
+
+MOST_FRAMES = 2000  # twice what is usual: a cached function takes two of them here (library.py)
+
+
+class InvalidScript(Exception):
+    """A field of the script cannot be used."""
+
+
+class NoDirectory(Exception):
+    """The script's directory cannot be changed to."""
+
+
+class _Kept:
+    """What lives between the scripts of one instance."""
+
+    main: types.ModuleType | None = None
+    names: tuple[str, ...] = ()
+    """Functions of the host that the last script with `keep` was given."""
+
+
+def start() -> None:
+    """Once in each instance: forget where the component was built."""
+    sys.path[:] = []
+    sys.path_importer_cache.clear()
+    sys.dont_write_bytecode = True
+    logging._startTime = time.time_ns()
+    sys.setrecursionlimit(MOST_FRAMES)
+    loop.install()
+
+
+def check(script) -> None:
+    """Raise InvalidScript for what Python could not be told."""
+    if "\0" in script.name:
+        raise InvalidScript("name: it has a NUL character")
+    for name, value in script.environment:
+        if not name or "=" in name or "\0" in name or "\0" in value:
+            raise InvalidScript(f"environment: {name!r} is no variable")
+    for name in script.functions:
+        if not name.isidentifier() or keyword.iskeyword(name):
+            raise InvalidScript(f"functions: {name!r} cannot be the name of a global")
+
+
+def main_module(script) -> types.ModuleType:
+    """The module `__main__` that the script runs in."""
+    module = _Kept.main if script.keep else None
+    if module is None:
+        module = types.ModuleType("__main__")
+        module.__builtins__ = __builtins__
+    if script.keep:
+        for name in _Kept.names:
+            if isinstance(vars(module).get(name), functions.HostFunction):
+                delattr(module, name)
+        _Kept.main, _Kept.names = module, tuple(script.functions)
+    module.__file__ = script.name
+    for name in script.functions:
+        setattr(module, name, functions.HostFunction(name))
+    return module
+
+
+def remember_source(name: str, code: str) -> None:
+    """Have tracebacks and `inspect` find the script's lines."""
+    linecache.cache[name] = (len(code), None, io.StringIO(code).readlines(), name)
+
+
+def remember_code(code: types.CodeType, text: str) -> None:
+    """Have tracebacks find the lines of a script with `keep`, also once another one has the same name."""
+    linecache._register_code(code, text, code.co_filename)
+
+
+def _stream(descriptor: int, errors: str) -> io.TextIOWrapper:
+    raw = io.FileIO(descriptor, "wb", closefd=False)
+    stream = io.TextIOWrapper(
+        io.BufferedWriter(raw), encoding="utf-8", errors=errors, newline="\n", line_buffering=True
+    )
+    raw.name = {1: "<stdout>", 2: "<stderr>"}[descriptor]
+    stream.mode = "w"
+    return stream
+
+
+@contextlib.contextmanager
+def prepared(script, main: types.ModuleType):
+    """The process that the script finds. Raises: NoDirectory."""
+    saved = {name: getattr(sys, name) for name in _SYS}
+    modules, path, limit, meta = dict(sys.modules), sys.path[:], sys.getrecursionlimit(), sys.meta_path[:]
+    builtin, home = dict(vars(builtins)), _directory()
+    _change_to(script.directory)
+    streams = _stream(1, "strict"), _stream(2, "backslashreplace")
+    sys.stdin = sys.__stdin__ = io.TextIOWrapper(io.BytesIO(script.stdin), encoding="utf-8", errors="strict")
+    sys.stdin.mode = "r"
+    sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__ = streams
+    sys.argv = [script.name, *script.arguments]
+    sys.orig_argv = ["python", *sys.argv]
+    if script.directory is not None:
+        sys.path.insert(0, os.getcwd())
+    sys.modules["__main__"] = main
+    _set_environment(dict(script.environment))
+    try:
+        yield
+    finally:
+        for stream in (sys.stdout, sys.stderr, *streams):
+            with contextlib.suppress(Exception):
+                stream.flush()
+        sys.settrace(None)
+        sys.setprofile(None)
+        vars(sys).update(saved)
+        sys.setrecursionlimit(limit)
+        sys.path[:] = path
+        if not script.keep:
+            for name in set(sys.modules) - set(modules):
+                del sys.modules[name]
+            sys.meta_path[:] = meta
+            if vars(builtins) != builtin:
+                vars(builtins).clear()
+                vars(builtins).update(builtin)
+            if home is not None:
+                with contextlib.suppress(OSError):
+                    os.chdir(home)
+        sys.modules.update(modules)
+        _set_environment({})
+        atexit._clear()
+
+
+_SYS = (
+    "stdin", "stdout", "stderr", "__stdin__", "__stdout__", "__stderr__", "argv", "orig_argv", "excepthook",
+    "displayhook", "unraisablehook", "breakpointhook",
+)  # fmt: skip
+
+
+def _directory() -> str | None:
+    try:
+        return os.getcwd()
+    except OSError:
+        return None
+
+
+def _change_to(directory: str | None) -> None:
+    if directory is None:
+        return
+    try:
+        os.chdir(directory)
+    except (OSError, ValueError) as error:
+        raise NoDirectory(f"{directory!r}: {getattr(error, 'strerror', None) or error}") from None
+
+
+def _set_environment(wanted: dict[str, str]) -> None:
+    if os.environ:
+        os.environ.clear()
+    if wanted:
+        os.environ.update(wanted)

@@ -1,0 +1,78 @@
+"""The script guest and functions of the host for its scripts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import cloche
+from cloche.capabilities.api import Session
+from cloche.grants.schema import GrantSchema, NoParams, Params, Verdict
+from cloche.resources import wit_dir
+
+EXECUTOR = "cloche:script/executor"
+FUNCTIONS = "cloche:script/functions@1.0.0"
+
+
+class ScriptFunctions:
+    """`cloche:script/functions` over Python functions; `answers` are texts that are handed over as they are."""
+
+    def __init__(self, functions: Mapping[str, Callable[..., Any]], answers: Mapping[str, str]) -> None:
+        self._functions, self._answers = functions, answers
+
+    def call(self, name: str, arguments: str) -> cloche.Ok[str] | cloche.Err[str]:
+        """Call one of them."""
+        if name in self._answers:
+            return cloche.Ok(self._answers[name])
+        if name not in self._functions:
+            return cloche.Err(f"there is no function {name}")
+        given = json.loads(arguments)
+        try:
+            return cloche.Ok(json.dumps(self._functions[name](*given["args"], **given["kwargs"])))
+        except Exception as error:
+            return cloche.Err(f"{type(error).__name__}: {error}")
+
+    def close(self) -> None:
+        """Nothing to release."""
+
+
+class ScriptCapability:
+    """The capability `cloche:script`, granted to everybody."""
+
+    def __init__(self, answers: Mapping[str, str] | None = None, **functions: Callable[..., Any]) -> None:
+        self._functions, self._answers = functions, answers or {}
+        self.schema = GrantSchema(
+            id="cloche:script",
+            version="1.0.0",
+            summary="Call functions of the application",
+            interfaces=(FUNCTIONS,),
+            request=NoParams,
+            allowance=NoParams,
+            intersect=lambda request, allowance: Verdict(NoParams(), ""),
+            default=True,
+        )
+
+    def wit(self) -> Path:
+        """The package that declares the interface."""
+        return wit_dir() / "script"
+
+    def open(self, grant: Params, session: Session) -> Mapping[str, Any]:
+        """The functions, for one instance."""
+        return {FUNCTIONS: ScriptFunctions(self._functions, self._answers)}
+
+
+def script(code: str, **fields: Any) -> dict[str, Any]:
+    """The record `script`; what is not named is empty."""
+    empty: dict[str, Any] = {
+        "name": "main.py",
+        "arguments": [],
+        "stdin": b"",
+        "environment": [],
+        "functions": [],
+        "keep": False,
+        "directory": None,
+    }
+    assert not fields.keys() - empty.keys()
+    return {"code": code, **empty, **fields}
