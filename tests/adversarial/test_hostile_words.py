@@ -76,15 +76,17 @@ def test_an_instance_over_an_older_linker_is_still_known(tmp_path: Path) -> None
         plugin = load(host, tmp_path, unreachable_under(["f"]), instances="pooled")
         backend = plugin[""]._backend
         assert isinstance(backend, ComponentBackend)
+        house = backend._house
+        assert isinstance(house, LocalHouse)
         instance = backend.pool.acquire(backend.limits)
         candidate = host.inspect(tmp_path)
         with host.code.native(candidate.runnable, digest_of(candidate.runnable)) as native:
-            newer = host._link(candidate, backend._engine, native)
-        backend._newer = iter([newer, None]).__next__
+            newer = host._link(candidate, house._engine, native)
+        house._newer = iter([newer, None]).__next__
         for _ in range(2):
-            linker, _ = backend._borrow_linker()
+            linker = house._borrow()
             assert linker is newer
-            backend._return_linker(linker)
+            house._give_back(linker)
         instance.serving = this_thread()
         with pytest.raises(UsageError, match="cannot be closed by a host function"):
             backend.close()
@@ -103,11 +105,13 @@ def test_code_that_is_gone_from_the_cache_is_asked_for_once(tmp_path: Path) -> N
         plugin = load(host, tmp_path, unreachable_under(["f"]))
         backend = plugin[""]._backend
         assert isinstance(backend, ComponentBackend)
+        house = backend._house
+        assert isinstance(house, LocalHouse)
         candidate = host.inspect(tmp_path)
         digest = digest_of(candidate.runnable)
         host.code.clear()
         compiled = len(events(host, "compile"))
-        newer = host._newer(candidate, backend._engine, host.code, digest)
+        newer = host._newer(candidate, house._engine, host.code, digest)
         host.code.compiled_whole.add(digest)
         assert newer() is None
         assert len(events(host, "compile")) == compiled
@@ -121,9 +125,11 @@ def test_each_plugin_over_a_component_gets_its_whole_code(tmp_path: Path) -> Non
         plugin = load(host, tmp_path, unreachable_under(["f"]))
         backend = plugin[""]._backend
         assert isinstance(backend, ComponentBackend)
+        house = backend._house
+        assert isinstance(house, LocalHouse)
         candidate = host.inspect(tmp_path)
         digest = digest_of(candidate.runnable)
-        waiting = [host._newer(candidate, backend._engine, host.code, digest) for _ in range(2)]
+        waiting = [host._newer(candidate, house._engine, host.code, digest) for _ in range(2)]
         assert [newer() for newer in waiting] == [None, None]
         host.code.compiled_whole.add(digest)
         for newer in waiting:
@@ -139,6 +145,8 @@ def test_the_cause_in_an_event_is_bounded(tmp_path: Path) -> None:
         plugin = load(host, tmp_path, unreachable_under(["f"]))
         backend = plugin[""]._backend
         assert isinstance(backend, ComponentBackend)
+        house = backend._house
+        assert isinstance(house, LocalHouse)
         error = CapabilityError("acme:x/y.f failed with ValueError")
         error.__cause__ = ValueError("x" * 1_000_000)
         backend._report_failure(error, None, "go")

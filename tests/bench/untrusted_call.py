@@ -16,8 +16,8 @@ from time import perf_counter_ns
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-import cloche  # noqa: E402
-from support.wat_plugins import write_plugin  # noqa: E402
+import cloche
+from support.wat_plugins import write_plugin
 
 ADD = """
 (component

@@ -95,7 +95,7 @@ def test_cancelling_stops_an_endless_loop(gate: Gate, side: GateHost, how: str) 
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
-        assert not backend._engine.instances  # type: ignore[attr-defined]
+        assert not backend._house._engine.instances  # type: ignore[attr-defined]
         assert (await point.many.call_async(3)).value == 3
 
     for _ in range(2):

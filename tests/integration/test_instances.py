@@ -402,7 +402,7 @@ def test_everything_behind_handles_is_closed_after_a_trap(gate: Gate, side: Gate
 def test_the_address_of_a_store_is_forgotten_before_it_is_free(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
     """The engine's table knows no store that is being deleted: another thread's new store may get its address."""
     point = gate.load()
-    engine = point._backend._engine  # type: ignore[attr-defined]
+    engine = point._backend._house._engine  # type: ignore[attr-defined]
     lib, known = engine.lib, list[int]()
 
     class Watching:

@@ -83,7 +83,7 @@ def test_a_guest_that_can_sleep_is_warned_of(tmp_path: Path) -> None:
     sleepy = write_plugin(tmp_path / "sleepy", SLEEPY, plugin_id="acme/sleepy")
     awake = write_plugin(tmp_path / "awake", ANSWER, plugin_id="acme/awake")
     with open_host() as host:
-        assert [finding.subject for finding in host.inspect(sleepy).report.warnings] == [CLOCK]
+        assert host.inspect(sleepy).report.warnings == ()  # a worker can be killed
         host.load(awake, trust=TRUSTED)
         assert events(host, "warning") == []
         host.load(sleepy, trust=TRUSTED)

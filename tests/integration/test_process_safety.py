@@ -452,7 +452,7 @@ with Gate(side, folder) as gate:
     point = gate.load(instances="pooled")
     for _ in range(2):
         later(0.3)
-        print(interrupted(point.spin), len(point._backend._engine.instances), point.next())
+        print(interrupted(point.spin), len(point._backend._house._engine.instances), point.next())
 """
     )
     ensure_good(run_program(source, tmp_path), "interrupted 0 1\ninterrupted 0 1\n")
@@ -467,7 +467,7 @@ with Gate(side, folder) as gate:
     point = gate.load(instances="pooled")
     for _ in range(2):
         later(0.3)
-        print(interrupted(lambda: asyncio.run(point.spin.call_async())), len(point._backend._engine.instances))
+        print(interrupted(lambda: asyncio.run(point.spin.call_async())), len(point._backend._house._engine.instances))
         print(asyncio.run(point.many.call_async(2)).value)
 """
     )

@@ -40,7 +40,7 @@ with Gate(side, folder) as gate:
             print("no exception")
         except TimeoutError:
             pass
-    print(point.many(3), len(point._backend._engine.instances) <= 1)
+    print(point.many(3), len(point._backend._house._engine.instances) <= 1)
 """
     )
     ensure_good(run_program(source, tmp_path), "3 True\n")

@@ -159,7 +159,7 @@ def test_what_closing_raises_after_a_trap(
     side.on_thing_close = side.on_close = lambda: None
     assert [thing.closed for thing in side.things] == [1] * 5
     assert side.closed == 1
-    assert not point._backend._engine.instances  # type: ignore[attr-defined]
+    assert not point._backend._house._engine.instances  # type: ignore[attr-defined]
     assert point._backend.pool.alive == 0  # type: ignore[attr-defined]
     assert point.many(2) == 2
 
@@ -266,7 +266,7 @@ def test_guests_see_only_the_opaque_text(gate: Gate, side: GateHost) -> None:
     seen: list[Any] = []
 
     point = gate.load()
-    engine = point._backend._engine  # type: ignore[attr-defined]
+    engine = point._backend._house._engine  # type: ignore[attr-defined]
     real = engine._new_error
 
     def told(text: bytes) -> int:
