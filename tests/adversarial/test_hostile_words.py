@@ -11,6 +11,7 @@ from cloche.engine.ffi import MAX_MESSAGE_BYTES
 from cloche.engine.stacks import this_thread
 from cloche.errors import CapabilityError, GuestError, GuestTrap, UsageError
 from cloche.runtime.call import MAX_CAUSE_CHARACTERS, ComponentBackend
+from cloche.runtime.local import LocalHouse
 from support.wat_plugins import events, load, open_host
 
 MIMICS = [
