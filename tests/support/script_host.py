@@ -76,3 +76,30 @@ def script(code: str, **fields: Any) -> dict[str, Any]:
     }
     assert not fields.keys() - empty.keys()
     return {"code": code, **empty, **fields}
+
+
+def library_section(imported: list[str], failed: dict[str, str]) -> str:
+    """What the guest's README says about the standard library, from what the guest itself says.
+
+    To write it anew: run `test_readme_lists_the_library`, and put what it expects between the marks.
+    """
+    tops = sorted({name for name in imported if "." not in name and not name.startswith("_")})
+    reasons: dict[str, list[str]] = {}
+    for name, reason in failed.items():
+        if not any(part.startswith("_") for part in name.split(".")):
+            reasons.setdefault(reason.replace("|", "/"), []).append(name)
+    lines = [
+        f"{len(imported)} modules can be imported. Of these, without submodules and private ones:",
+        "",
+        ", ".join(f"`{name}`" for name in tops) + ".",
+        "",
+        "These cannot:",
+        "",
+        "| module | why |",
+        "| --- | --- |",
+        *(
+            f"| {', '.join(f'`{name}`' for name in sorted(names))} | {reason} |"
+            for reason, names in sorted(reasons.items(), key=lambda item: min(item[1]))
+        ),
+    ]
+    return "\n".join(lines)

@@ -167,23 +167,31 @@ def _own(trace: types.TracebackType | None) -> types.TracebackType | None:
 
 
 def _formatted(error: BaseException):
-    found = traceback.TracebackException(type(error), error, error.__traceback__, compact=True)
-    _prune(found)
+    found = traceback.TracebackException(type(error), error, error.__traceback__, lookup_lines=False, compact=True)
+    _prune(found, error)
     return found.format()
 
 
-def _prune(found) -> None:
-    """Take our own frames out of a traceback and of those that it came from."""
+def _prune(found, error: BaseException) -> None:
+    """Take our own frames out of a traceback and of those that it came from, and give the others their lines."""
     seen: set[int] = set()
-    left = [found]
+    left: list = [(found, error)]
     while left:
-        each = left.pop()
-        if each is None or id(each) in seen:
+        each, raised = left.pop()
+        if each is None or raised is None or id(each) in seen:
             continue
         seen.add(id(each))
-        kept = [frame for frame in each.stack or () if not frame.filename.startswith(_HERE)]
+        frames = list(traceback.walk_tb(raised.__traceback__))
+        if len(frames) == len(each.stack):
+            for summary, (frame, _) in zip(each.stack, frames, strict=True):
+                lines = state.lines_of(frame.f_code)
+                if lines and summary.lineno and summary.end_lineno:
+                    those = lines[summary.lineno - 1 : summary.end_lineno]
+                    summary._lines = "".join(line.rstrip() + "\n" for line in those)
+        kept = [frame for frame in each.stack if not frame.filename.startswith(_HERE)]
         each.stack = traceback.StackSummary.from_list(kept) if kept else None
-        left += [each.__cause__, each.__context__, *(each.exceptions or ())]
+        left += [(each.__cause__, raised.__cause__), (each.__context__, raised.__context__)]
+        left += zip(each.exceptions or (), getattr(raised, "exceptions", ()), strict=False)
 
 
 def _shown(text: str) -> str:

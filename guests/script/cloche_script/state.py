@@ -31,6 +31,7 @@ class _Kept:
     main: types.ModuleType | None = None
     names: tuple[str, ...] = ()
     """Functions of the host that the last script with `keep` was given."""
+    lines: dict[types.CodeType, list[str]] = {}
 
 
 def start() -> None:
@@ -79,7 +80,17 @@ def remember_source(name: str, code: str) -> None:
 
 def remember_code(code: types.CodeType, text: str) -> None:
     """Have tracebacks find the lines of a script with `keep`, also once another one has the same name."""
-    linecache._register_code(code, text, code.co_filename)
+    lines = io.StringIO(text).readlines()
+    left = [code]
+    while left:
+        each = left.pop()
+        _Kept.lines[each] = lines
+        left += [part for part in each.co_consts if isinstance(part, types.CodeType)]
+
+
+def lines_of(code: types.CodeType) -> list[str]:
+    """The lines of the script with `keep` that `code` is of; empty when it is of none."""
+    return _Kept.lines.get(code, [])
 
 
 def _stream(descriptor: int, errors: str) -> io.TextIOWrapper:
@@ -97,7 +108,8 @@ def prepared(script, main: types.ModuleType):
     """The process that the script finds. Raises: NoDirectory."""
     saved = {name: getattr(sys, name) for name in _SYS}
     modules, path, limit, meta = dict(sys.modules), sys.path[:], sys.getrecursionlimit(), sys.meta_path[:]
-    builtin, home = dict(vars(builtins)), _directory()
+    names, home = vars(builtins), _directory()
+    builtin = dict(names)
     _change_to(script.directory)
     streams = _stream(1, "strict"), _stream(2, "backslashreplace")
     sys.stdin = sys.__stdin__ = io.TextIOWrapper(io.BytesIO(script.stdin), encoding="utf-8", errors="strict")
@@ -112,6 +124,8 @@ def prepared(script, main: types.ModuleType):
     try:
         yield
     finally:
+        if not script.keep:
+            names.update(builtin)
         for stream in (sys.stdout, sys.stderr, *streams):
             with contextlib.suppress(Exception):
                 stream.flush()
@@ -124,9 +138,8 @@ def prepared(script, main: types.ModuleType):
             for name in set(sys.modules) - set(modules):
                 del sys.modules[name]
             sys.meta_path[:] = meta
-            if vars(builtins) != builtin:
-                vars(builtins).clear()
-                vars(builtins).update(builtin)
+            for name in set(names) - set(builtin):
+                del names[name]
             if home is not None:
                 with contextlib.suppress(OSError):
                     os.chdir(home)
