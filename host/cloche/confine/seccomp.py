@@ -92,6 +92,8 @@ _ALLOW, _ERRNO, _KILL = 0x7FFF0000, 0x00050000, 0x80000000
 _EPERM, _ENOSYS = _ERRNO | errno.EPERM, _ERRNO | errno.ENOSYS
 _LOAD, _EQUAL, _GREATER_OR_EQUAL, _ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
 
+_SECCOMP_CALL = {"x86_64": 317, "aarch64": 277}
+_SET_MODE_FILTER, _TO_ALL_THREADS = 1, 1
 _SET_NO_NEW_PRIVS, _GET_SECCOMP, _SET_SECCOMP, _MODE_FILTER = 38, 21, 22, 2
 
 
@@ -152,8 +154,10 @@ def set_no_new_privileges() -> None:
     _prctl(_SET_NO_NEW_PRIVS, 1)
 
 
-def restrict(groups: Iterable[Group]) -> bool:
+def restrict(groups: Iterable[Group], *, all_threads: bool = False) -> bool:
     """Install the filter for this thread and all it starts later; the caller has set no_new_privs. Cannot be undone.
+
+    With `all_threads` it holds for every thread of the process, or the kernel refuses.
 
     Returns: False where filters are not available. Raises: OSError when the kernel refuses. Added in 0.1.
     """
@@ -161,8 +165,23 @@ def restrict(groups: Iterable[Group]) -> bool:
         return False
     code = program(groups, os.uname().machine, os.getpid())
     buffer = ctypes.create_string_buffer(code, len(code))
-    _prctl(_SET_SECCOMP, _MODE_FILTER, ctypes.byref(_Program(len(code) // 8, ctypes.addressof(buffer))))
+    filter_ = _Program(len(code) // 8, ctypes.addressof(buffer))
+    if all_threads:
+        _install_for_all(filter_)
+    else:
+        _prctl(_SET_SECCOMP, _MODE_FILTER, ctypes.byref(filter_))
     return True
+
+
+def _install_for_all(filter_: _Program) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    number = ctypes.c_long(_SECCOMP_CALL[os.uname().machine])
+    flags = ctypes.c_uint(_TO_ALL_THREADS)
+    result = libc.syscall(number, ctypes.c_uint(_SET_MODE_FILTER), flags, ctypes.byref(filter_))
+    if result > 0:
+        raise OSError(errno.EACCES, f"seccomp: thread {result} cannot be filtered")
+    if result < 0:
+        raise OSError(ctypes.get_errno(), f"seccomp: {os.strerror(ctypes.get_errno())}")
 
 
 def _instruction(code: int, value: int, when_true: int = 0, when_false: int = 0) -> bytes:

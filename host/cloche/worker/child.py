@@ -2,7 +2,7 @@
 
 Started by `cloche.confine.launcher` with limits and without privileges. It takes one `Order`, loads the plugin's
 native code, which the host has authenticated, and locks itself in before any of the plugin's code runs: Landlock for
-the mounts, seccomp for everything else. No thread is started before that, so no thread is outside.
+the mounts, seccomp for everything else. The engine starts threads: Landlock comes before them, seccomp reaches all.
 """
 
 from __future__ import annotations
@@ -67,8 +67,13 @@ def prepare(arguments: list[str]) -> Callable[[], int]:
     """Everything is imported by now; the result serves the plugin that is named on the descriptors in `arguments`."""
     library()
     hold_maps()
-    control, first = (socket.socket(fileno=int(number)) for number in arguments)
+    control, first = map(_adopted, map(int, arguments))
     return lambda: _Worker(control, Channel(first)).run()
+
+
+def _adopted(descriptor: int) -> socket.socket:
+    """A socket that came from the host. Told what it is, because asking the kernel is among what is not allowed."""
+    return socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fileno=descriptor)
 
 
 class _HostFailedError(ClocheError):
@@ -194,7 +199,12 @@ class _Worker:
 
     def _take(self, order: Order, descriptors: list[int]) -> Ready:
         """Load the plugin, then lock this process in."""
-        code, mounts = descriptors[: 1 + len(order.modules)], descriptors[1 + len(order.modules) :]
+        code, descriptors = descriptors[: 1 + len(order.modules)], descriptors[1 + len(order.modules) :]
+        mounts = tuple(
+            Mount(name, Path(f"/proc/self/fd/{descriptor}"), writable)
+            for (name, writable), descriptor in zip(order.mounts, descriptors, strict=True)
+        )
+        abi = _close_files(mounts)  # the engine starts threads, and each thread has the files of who started it
         profile = Profile(**{**order.profile, "metering": Metering(order.profile["metering"])})
         self._engine = Engine(profile, Interrupts())
         self._limits = Limits(**order.limits)
@@ -212,28 +222,11 @@ class _Worker:
             limits=self._limits,
             bounds=StoreBounds(**order.bounds),
             probe=order.probe,
-            mounts=tuple(
-                Mount(name, Path(f"/proc/self/fd/{descriptor}"), writable)
-                for (name, writable), descriptor in zip(order.mounts, mounts, strict=True)
-            ),
+            mounts=mounts,
         )
         resource.setrlimit(resource.RLIMIT_DATA, (order.data_bytes, order.data_bytes))
-        return self._lock(bool(mounts), any(mount.writable for mount in self._settings.mounts))
-
-    def _lock(self, has_mounts: bool, has_writable: bool) -> Ready:
-        paths = [(str(mount.path), mount.writable) for mount in self._settings.mounts]
-        assert threading.active_count() == 1
-        abi = landlock.restrict(
-            readable=[path for path, writable in paths if not writable],
-            writable=[path for path, writable in paths if writable],
-        )
-        groups = [*GROUPS]
-        if has_mounts:
-            groups.append(seccomp.Group.OPEN_FILES)
-        if has_writable:
-            groups.append(seccomp.Group.WRITE_FILES)
-        is_filtered = seccomp.restrict(groups)
-        return Ready(abi, is_filtered, selftest.leaks(has_files=has_mounts) if is_filtered else [])
+        is_filtered = _close_the_rest(mounts)
+        return Ready(abi, is_filtered, selftest.leaks(has_files=bool(mounts)) if is_filtered else [])
 
     # -- the rest --------------------------------------------------------------------------------------------------
 
@@ -244,7 +237,7 @@ class _Worker:
                 return
             message = from_host(data)
             if isinstance(message, OpenLane):
-                self._open(Channel(socket.socket(fileno=descriptors[0])))
+                self._open(Channel(_adopted(descriptors[0])))
             elif isinstance(message, Interrupt):
                 guest = self._guests.get(message.instance)
                 if guest is not None and guest.instance is not None:
@@ -357,6 +350,24 @@ class _Worker:
                 raise CapabilityError("the host's answer cannot be read", code="capability.invalid") from error
 
         return call
+
+
+def _close_files(mounts: Sequence[Mount]) -> int:
+    """From here on no file but those of the mounts can be opened, by this thread and all that it starts."""
+    return landlock.restrict(
+        readable=[str(mount.path) for mount in mounts if not mount.writable],
+        writable=[str(mount.path) for mount in mounts if mount.writable],
+    )
+
+
+def _close_the_rest(mounts: Sequence[Mount]) -> bool:
+    """From here on no thread of this process makes a system call that is not in `GROUPS`."""
+    groups = [*GROUPS]
+    if mounts:
+        groups.append(seccomp.Group.OPEN_FILES)
+    if any(mount.writable for mount in mounts):
+        groups.append(seccomp.Group.WRITE_FILES)
+    return seccomp.restrict(groups, all_threads=True)
 
 
 def _cost(usage: Usage) -> Cost:

@@ -172,8 +172,16 @@ FromWorker = Ready | Refused | Made | HostCall | Done | Failed | Closed
 encode = msgspec.msgpack.Encoder().encode
 from_host = msgspec.msgpack.Decoder(FromHost).decode
 """Raises: msgspec.ValidationError, msgspec.DecodeError."""
-from_worker = msgspec.msgpack.Decoder(FromWorker).decode
-"""Raises: msgspec.ValidationError, msgspec.DecodeError."""
+_from_worker = msgspec.msgpack.Decoder(FromWorker).decode
+
+
+def from_worker(data: bytes) -> FromWorker:
+    """What a worker said. Raises: msgspec.DecodeError for whatever is no message."""
+    try:
+        said: FromWorker = _from_worker(data)
+        return said
+    except UnicodeDecodeError as error:  # msgspec lets this one through
+        raise msgspec.DecodeError("a text that is not UTF-8") from error
 
 
 def cut(text: str | None) -> str:
