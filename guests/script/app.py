@@ -32,3 +32,6 @@ class Executor(exports.Executor):
         found = check.problem(code, name)
         if found is not None:
             raise Err(wit.Problem(*found))
+
+
+library.freeze()

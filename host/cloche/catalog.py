@@ -119,10 +119,16 @@ def engine_interfaces(packages: TypeStore) -> tuple[Interface, ...]:
 
 
 def _extension_points(points: Sequence[Path], claimed: Container[str], packages: TypeStore) -> tuple[Interface, ...]:
-    """The interfaces that the host calls: all that are declared, but for what capabilities serve."""
+    """The interfaces that the host calls: all that are declared, but for what capabilities serve, or could serve.
+
+    The latter are those of ours that plugins only import: `cloche:script/functions` waits for an embedder's capability.
+    """
     own = [packages.package(path) for path in wit_packages(wit_dir())]
     names = {_unversioned(package) for package in own}
     called = {item.id: item for package in own for item in package.interfaces if item.id not in claimed}
+    worlds = [world for package in own for world in package.worlds]
+    wanted = {item.id for world in worlds for item in world.imports}
+    wanted -= {item.id for world in worlds for item in world.exports}
     for directory in points:
         given = [packages.package(path) for path in _given_packages(directory)]
         if not any(package.interfaces for package in given):
@@ -140,7 +146,7 @@ def _extension_points(points: Sequence[Path], claimed: Container[str], packages:
                         f"extension point directory {directory} declares {item.id} otherwise than "
                         f"{'Cloche itself' if is_ours else 'an earlier one'} does; give the package another name"
                     )
-    return tuple(called.values())
+    return tuple(item for item in called.values() if item.id not in wanted)
 
 
 def _given_packages(directory: Path) -> list[Path]:

@@ -14,6 +14,7 @@ from cloche_script import state
 
 _HERE = str(PurePosixPath(__file__).parent) + "/"
 _BALLAST_BYTES = 1 << 18
+_MOST_CHARACTERS = 1 << 18  # of a traceback
 _MISSING = object()
 
 
@@ -49,6 +50,8 @@ def execute(script) -> Ran:
         if value is not _MISSING:
             ran.value, ran.note = _as_json(value)
         _end()
+    if not script.keep:
+        state.forget(script.name, main)
     return ran
 
 
@@ -135,7 +138,7 @@ def _report(error: BaseException) -> str:
     if isinstance(error, MemoryError):
         _clear(error)
     try:
-        text = _shown("".join(_formatted(error)))
+        text = _shown(_cut("".join(_formatted(error))))
     except (MemoryError, RecursionError):
         text = f"{type(error).__name__}\n"
     hook = sys.excepthook
@@ -192,6 +195,13 @@ def _prune(found, error: BaseException) -> None:
         each.stack = traceback.StackSummary.from_list(kept) if kept else None
         left += [(each.__cause__, raised.__cause__), (each.__context__, raised.__context__)]
         left += zip(each.exceptions or (), getattr(raised, "exceptions", ()), strict=False)
+
+
+def _cut(text: str) -> str:
+    if len(text) <= _MOST_CHARACTERS:
+        return text
+    half = _MOST_CHARACTERS // 2
+    return f"{text[:half]}\n[{len(text) - 2 * half} characters left out]\n{text[-half:]}"
 
 
 def _shown(text: str) -> str:

@@ -3,6 +3,7 @@
 import atexit
 import builtins
 import functools
+import gc
 import importlib
 import importlib.util
 import pkgutil
@@ -34,6 +35,12 @@ def preload() -> None:
     _replace_lru_cache()
     # What they would do at the end of a process; a script's own functions come afterwards.
     atexit._clear()
+
+
+def freeze() -> None:
+    """Have the collector look no more at what is there now."""
+    gc.collect()
+    gc.freeze()
 
 
 def _import(name: str) -> None:

@@ -3,6 +3,7 @@
 import atexit
 import builtins
 import contextlib
+import gc
 import io
 import keyword
 import linecache
@@ -29,6 +30,8 @@ class _Kept:
     """What lives between the scripts of one instance."""
 
     main: types.ModuleType | None = None
+    is_used = False
+    """Whether a script without `keep` has run."""
     names: tuple[str, ...] = ()
     """Functions of the host that the last script with `keep` was given."""
     lines: dict[types.CodeType, list[str]] = {}
@@ -46,6 +49,8 @@ def start() -> None:
 
 def check(script) -> None:
     """Raise InvalidScript for what Python could not be told."""
+    if _Kept.is_used:
+        gc.collect()  # cheap: what was there when the component was built is frozen
     if "\0" in script.name:
         raise InvalidScript("name: it has a NUL character")
     for name, value in script.environment:
@@ -76,6 +81,13 @@ def main_module(script) -> types.ModuleType:
 def remember_source(name: str, code: str) -> None:
     """Have tracebacks and `inspect` find the script's lines."""
     linecache.cache[name] = (len(code), None, io.StringIO(code).readlines(), name)
+
+
+def forget(name: str, main: types.ModuleType) -> None:
+    """Let go of a script without `keep`. Its memory is free for the next one of this instance."""
+    linecache.cache.pop(name, None)
+    vars(main).clear()
+    _Kept.is_used = True
 
 
 def remember_code(code: types.CodeType, text: str) -> None:
