@@ -21,6 +21,7 @@ from support.guests import GUESTS, ROOT, build_cache, build_directory, built, gu
 WAT_GUESTS = ("fixtures-wat/greeter", "fixtures-wat/stranger")
 SLOW = pytest.mark.slow
 GREETER = "cloche:example/greeter@1.0.0"
+BUILT = (*GUESTS, "script")
 EXPORTS = {
     "hello": {GREETER},
     "hello-js": {GREETER},
@@ -28,6 +29,7 @@ EXPORTS = {
     "fixtures-wat/greeter": {GREETER},
     "fixtures-wat/stranger": {"stranger:land/odd@0.3.0"},
     "markdown": {"cloche:example/text-transform@1.0.0"},
+    "script": {"cloche:script/executor@1.0.0"},
     "noop": {
         GREETER,
         "cloche:plugin/lifecycle@1.0.0",
@@ -60,11 +62,11 @@ def interfaces(component: Path, direction: str) -> set[str]:
 def test_every_guest_is_tested() -> None:
     """No directory with a manifest is missing from the tables of this file."""
     found = {path.parent.relative_to(guest_dir("")).as_posix() for path in guest_dir("").rglob("plugin.toml")}
-    assert found == set(EXPORTS) == {*GUESTS, *WAT_GUESTS}
+    assert found == set(EXPORTS) == {*BUILT, *WAT_GUESTS}
 
 
 @pytest.mark.parametrize(
-    "name", ["hello-c", *WAT_GUESTS, *(pytest.param(each, marks=SLOW) for each in GUESTS if each != "hello-c")]
+    "name", ["hello-c", *WAT_GUESTS, *(pytest.param(each, marks=SLOW) for each in BUILT if each != "hello-c")]
 )
 def test_a_guest_builds_and_exports_what_it_says(name: str) -> None:
     """Each builds to a valid component with its interfaces; those without WASI import nothing at all."""

@@ -21,6 +21,7 @@ import numpy as np
 
 from cloche.confine.level import Level
 from cloche.confine.shortage import shortage, starting_threads
+from cloche.engine.ffi import library
 from cloche.errors import CODES, EngineError
 from cloche.model import KIB
 from cloche.text import one_line
@@ -227,6 +228,11 @@ class WorkerProcess:
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
+def _packages() -> list[Path]:
+    """Where the packages lie that a worker imports; the engine's own place comes before them."""
+    return [Path(module.__file__ or "").parent.parent for module in (np, msgspec)]
+
+
 def _start(control: socket.socket, first: socket.socket) -> subprocess.Popen[bytes]:
     package = Path(__file__).resolve().parent.parent
     quiet = os.open(os.devnull, os.O_WRONLY)
@@ -234,7 +240,7 @@ def _start(control: socket.socket, first: socket.socket) -> subprocess.Popen[byt
         "program": None,
         "module": "cloche.worker.child",
         "arguments": [str(control.fileno()), str(first.fileno())],
-        "path": sorted({str(Path(module.__file__ or "").parent.parent) for module in (np, msgspec)}),
+        "path": list(dict.fromkeys(str(place) for place in (library().path.parents[2], *_packages()))),
         "readable": [],
         "writable": [],
         "executable": None,
