@@ -76,6 +76,33 @@ class Budget:
             yield piece
 
 
+class Passing(Budget):
+    """A budget for what one call hands over, with the handles among it.
+
+    `given` are those handles, by identity, and whether each moves; they live at least as long as the call. `undo` holds
+    what must happen after it.
+    """
+
+    __slots__ = ("given", "undo")
+
+    def __init__(self, pause: Callable[[], None] | None = None) -> None:
+        super().__init__(pause)
+        self.given: dict[int, tuple[object, bool]] = {}
+        self.undo: list[Callable[[bool], None]] = []
+
+    def note(self, item: object, is_own: bool) -> bool:
+        """Remember a handle; False if it cannot go along with the others: one that moves must be alone."""
+        before = self.given.get(id(item))
+        self.given[id(item)] = item, is_own or (before is not None and before[1])
+        return before is None or not (is_own or before[1])
+
+    def settle(self, done: bool) -> None:
+        """After the call: free what it lent; with `done` False also take back what it would have moved."""
+        undo, self.undo, self.given = self.undo, [], {}
+        for step in undo:
+            step(done)
+
+
 def few(items: Iterable[Any], most: int) -> tuple[Any, ...]:
     """The items as they are now; of more than `most` only one more, so that endless ones end."""
     return items if type(items) is tuple else tuple(islice(items, most + 1))

@@ -11,8 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from struct import Struct
 from struct import error as StructError  # noqa: N812
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
+from cloche.engine.codec.budget import Passing
 from cloche.engine.codec.finding import finder
 from cloche.engine.codec.layout import layout_of, sequence_layout
 from cloche.engine.codec.lifting import Lifting, lifter
@@ -28,7 +29,8 @@ from cloche.wit.types import Function, Prim
 
 _INVALID = "capability.invalid"
 _NO_VALUE = bytes(VAL_BYTES)
-_EXACT: dict[type, type] = {BoolPlan: bool, IntPlan: int, FloatPlan: float}
+EXACT: dict[type, type] = {BoolPlan: bool, IntPlan: int, FloatPlan: float}
+"""The Python type of the values that a plain scalar's plan takes as they are."""
 
 
 def _ensure_types_carried(function: Function) -> None:
@@ -38,7 +40,14 @@ def _ensure_types_carried(function: Function) -> None:
         ensure_carried(function.result)
 
 
-class _Signature:
+class Disposer(Protocol):
+    """Whoever stands behind the handles of a call, as far as it closes things."""
+
+    def dispose(self, item: Any, /) -> None:
+        """Close what was handed over in vain."""
+
+
+class Signature:
     """A function's compiled parameters and result."""
 
     __slots__ = ("fixed_in", "fixed_out", "function", "parameters", "result")
@@ -70,6 +79,40 @@ class _Signature:
         """How messages name a parameter."""
         return f"argument {index + 1} ({self.function.params[index].name})"
 
+    def miscounted(self, count: int) -> UsageError:
+        """The error for another number of arguments than the function takes."""
+        params = self.function.params
+        names, wanted = ", ".join(param.name for param in params), len(params)
+        counted = "1 argument" if wanted == 1 else f"{wanted} arguments"
+        return UsageError(f"{self.function.name} takes {counted} ({names}), got {count}", code="usage.argument")
+
+    def misfit(self, problem: ValueProblem, index: int) -> UsageError:
+        """The error for an argument that does not fit its type."""
+        text = f"{self.function.name}: {self.argument(index)}{problem.path}: {problem.text}"
+        return UsageError(text, code=problem.code)
+
+    def unwanted(self) -> CapabilityError:
+        """The error for a value that a host function returns although it has no result."""
+        return CapabilityError(f"{self.function.name} has no result, but its host returned a value", code=_INVALID)
+
+    def unfit(self, problem: ValueProblem) -> CapabilityError:
+        """The error for a host function's result that does not fit its type."""
+        text = f"{self.function.name}: the host's result{problem.path}: {problem.text}"
+        return CapabilityError(text, code=_INVALID)
+
+    def close_refused(self, value: object, call: Passing, keeper: Disposer | None) -> None:
+        """Close what a refused result hands over: what was passed on already, and by `keeper` what was not reached."""
+        closed = dict(call.given)  # kept until the end, so that no identity is used again
+        call.settle(False)
+        assert self.result is not None
+        find = finder(self.result)
+        if find is None or keeper is None:
+            return
+        for item, is_own in find(value):
+            if is_own and id(item) not in closed:
+                closed[id(item)] = item, True
+                keeper.dispose(item)
+
 
 class FunctionPlan:
     """The compiled signature of a function that the guest exports. Immutable; shared by threads.
@@ -91,7 +134,7 @@ class FunctionPlan:
     )
 
     def __init__(self, function: Function, lib: Library | None = None) -> None:
-        self.signature = signature = _Signature(function)
+        self.signature = signature = Signature(function)
         self.function = function
         self.parameter_count = len(function.params)
         self.has_result = function.result is not None
@@ -101,12 +144,12 @@ class FunctionPlan:
         # All-scalar parameters are packed by one call; anything unusual goes the long way, which explains itself.
         self.exact: tuple[type, ...] | None = None
         self.pack: Struct | None = None
-        if signature.parameters and all(type(plan) in _EXACT for plan in signature.parameters):
-            self.exact = tuple(_EXACT[type(plan)] for plan in signature.parameters)
+        if signature.parameters and all(type(plan) in EXACT for plan in signature.parameters):
+            self.exact = tuple(EXACT[type(plan)] for plan in signature.parameters)
             letters = [KINDS[cast("Prim", plan.type)][1] for plan in signature.parameters]
             self.pack = Struct("<" + "".join(_padded(letter) for letter in letters))
         self.scalar: tuple[int, Struct] | None = None
-        if type(signature.result) in _EXACT:
+        if type(signature.result) in EXACT:
             kind, letter = KINDS[signature.result.type]  # type: ignore[union-attr,index]
             self.scalar = kind, Struct(f"<B7x{letter}")
 
@@ -202,7 +245,7 @@ class CallBuffer:
     def lower_each(self, args: Sequence[object], bridge: Resources, max_bytes: int) -> None:
         """As `lower`, each argument by its plan."""
         if len(args) != self.argument_count:
-            raise self._miscounted(len(args))
+            raise self._plan.signature.miscounted(len(args))
         call, at = self._lowering, self.arguments
         call.bridge = bridge
         call.left = max_bytes - self._fixed_in
@@ -219,19 +262,9 @@ class CallBuffer:
             problem = problem_in(error)
             if problem is None:
                 raise
-            raise self._misfit(problem, (at - self.arguments) // VAL_BYTES) from problem.__cause__
+            index = (at - self.arguments) // VAL_BYTES
+            raise self._plan.signature.misfit(problem, index) from problem.__cause__
         self.bytes_in = max_bytes - call.left
-
-    def _miscounted(self, count: int) -> UsageError:
-        params = self._plan.function.params
-        names, wanted = ", ".join(param.name for param in params), len(params)
-        counted = "1 argument" if wanted == 1 else f"{wanted} arguments"
-        return UsageError(f"{self._plan.function.name} takes {counted} ({names}), got {count}", code="usage.argument")
-
-    def _misfit(self, problem: ValueProblem, index: int) -> UsageError:
-        signature = self._plan.signature
-        text = f"{signature.function.name}: {signature.argument(index)}{problem.path}: {problem.text}"
-        return UsageError(text, code=problem.code)
 
     def lift(self, bridge: Resources, max_bytes: int) -> object:
         """The value of the WIT result (None without one; `Ok` or `Err` for a result type), and an end to the call.
@@ -278,7 +311,7 @@ class CallBuffer:
         self._reset(done=True)
 
     def _reset(self, done: bool) -> None:
-        if self._lowering.handles:
+        if self._lowering.given:
             self._lowering.settle(done)
         if self._lift is not None and self._unpack is None:
             self._delete(self.results)
@@ -302,10 +335,10 @@ class HostPlan:
         self._compiled = False
 
     def _compile(self) -> None:
-        self._signature = signature = _Signature(self.function)
+        self._signature = signature = Signature(self.function)
         self._lifts = tuple(map(lifter, signature.parameters))
         self._lower = None if signature.result is None else lowerer(signature.result)
-        self._scalar = Lowering(EngineMemory(self._lib)) if type(signature.result) in _EXACT else None
+        self._scalar = Lowering(EngineMemory(self._lib)) if type(signature.result) in EXACT else None
         self._compiled = True  # last: two threads may both do this, and neither uses half of it
 
     def lift(
@@ -358,9 +391,7 @@ class HostPlan:
             self._compile()
         if self._lower is None:
             if value is not None:
-                raise CapabilityError(
-                    f"{self.function.name} has no result, but its host returned a value", code=_INVALID
-                )
+                raise self._signature.unwanted()
             return 0
         fixed = self._signature.fixed_out
         if self._scalar is not None and fixed <= max_bytes:
@@ -381,28 +412,16 @@ class HostPlan:
         except BaseException as error:
             self._lib.wasmtime_component_val_delete(results)
             MEMORY[results : results + VAL_BYTES] = _NO_VALUE
-            self._close(value, call, bridge)
+            self._signature.close_refused(value, call, bridge)
             if isinstance(error, TooLarge):
                 raise self._signature.too_large(error, "the result is", max_bytes, by_host=True) from None
             problem = problem_in(error)
             if problem is None:
                 raise
-            text = f"{self.function.name}: the host's result{problem.path}: {problem.text}"
-            raise CapabilityError(text, code=_INVALID) from problem.__cause__
-        if call.handles:
+            raise self._signature.unfit(problem) from problem.__cause__
+        if call.given:
             call.settle(True)
         return max_bytes - call.left
 
-    def _close(self, value: object, call: Lowering, bridge: Resources) -> None:
-        """Close what a value that was refused hands over: what was lowered already, and what was not reached."""
-        closed = dict(call.handles)  # kept until the end, so that no identity is used again
-        call.settle(False)
-        assert self._signature.result is not None
-        find = finder(self._signature.result)
-        for item, is_own in find(value) if find is not None else ():
-            if is_own and id(item) not in closed:
-                closed[id(item)] = item, True
-                bridge.dispose(item)
 
-
-__all__ = ["CallBuffer", "FunctionPlan", "HostPlan"]
+__all__ = ["EXACT", "CallBuffer", "FunctionPlan", "HostPlan", "Signature"]

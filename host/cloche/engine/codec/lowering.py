@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from cloche.engine.codec.budget import Budget
+from cloche.engine.codec.budget import Passing
 from cloche.engine.codec.compounds import ListPlan, MapPlan, OptionPlan, RecordPlan, ResultPlan, TuplePlan, VariantPlan
 from cloche.engine.codec.layout import layout_of
 from cloche.engine.codec.memory import (
@@ -78,32 +78,15 @@ class Resources(Protocol):
         """Close what was handed over in vain."""
 
 
-class Lowering(Budget):
-    """What one call's lowering carries along: its budget, where parts go, and the instance's resources.
+class Lowering(Passing):
+    """What one call's lowering carries along: its budget, where parts go, and the instance's resources."""
 
-    `handles` are those of the call, by identity, and whether each moves; they live at least as long as the call.
-    """
-
-    __slots__ = ("bridge", "handles", "place", "undo")
+    __slots__ = ("bridge", "place")
 
     def __init__(self, place: Place, pause: Callable[[], None] | None = None) -> None:
         super().__init__(pause)
         self.place = place
         self.bridge: Resources | None = None
-        self.handles: dict[int, tuple[object, bool]] = {}
-        self.undo: list[Callable[[bool], None]] = []
-
-    def note(self, item: object, is_own: bool) -> bool:
-        """Remember a handle; False if it cannot go along with the others: one that moves must be alone."""
-        before = self.handles.get(id(item))
-        self.handles[id(item)] = item, is_own or (before is not None and before[1])
-        return before is None or not (is_own or before[1])
-
-    def settle(self, done: bool) -> None:
-        """After the call: free what it lent; with `done` False also take back what it would have moved."""
-        undo, self.undo, self.handles = self.undo, [], {}
-        for step in undo:
-            step(done)
 
 
 Lower = Callable[[Any, int, Lowering], None]

@@ -21,10 +21,10 @@ from typing import Any, Protocol, cast
 
 import numpy as np
 
-from cloche.engine.codec.budget import Budget
+from cloche.engine.codec.budget import Budget, Passing
 from cloche.engine.codec.compounds import ListPlan, MapPlan, OptionPlan, RecordPlan, ResultPlan, TuplePlan, VariantPlan
 from cloche.engine.codec.finding import finder
-from cloche.engine.codec.function import _EXACT, _INVALID, _Signature
+from cloche.engine.codec.function import EXACT, Signature
 from cloche.engine.codec.layout import layout_of
 from cloche.engine.codec.lifting import Lifting
 from cloche.engine.codec.lowering import KINDS, Resources
@@ -41,7 +41,7 @@ from cloche.engine.codec.scalars import (
     IntPlan,
     StringPlan,
 )
-from cloche.errors import CapabilityError, ClocheError, GuestTrap, UsageError
+from cloche.errors import ClocheError, GuestTrap
 from cloche.model import Err, Ok, Some
 from cloche.values import brief
 from cloche.wit.types import Function, ResourceType, TupleType
@@ -77,14 +77,14 @@ class WireHandles(Protocol):
         """Close what was handed over in vain."""
 
 
-class Writing(Budget):
+class Writing(Passing):
     """What one message's writing carries along: its budget, the bytes so far, and what stands behind its handles.
 
     `is_argument` tells what a caller passes, and keeps if the call fails, from what a function returned, which is
-    closed then. `given` are the handles of the message, by identity, and whether each moves.
+    closed then.
     """
 
-    __slots__ = ("given", "handles", "is_argument", "out", "segments", "undo")
+    __slots__ = ("handles", "is_argument", "out", "segments")
 
     def __init__(self, handles: WireHandles | None, pause: Callable[[], None] | None, *, is_argument: bool) -> None:
         super().__init__(pause)
@@ -92,8 +92,6 @@ class Writing(Budget):
         self.is_argument = is_argument
         self.out = bytearray()
         self.segments: list[bytes | memoryview] = []
-        self.given: dict[int, tuple[object, bool]] = {}
-        self.undo: list[Callable[[bool], None]] = []
 
     def put(self, data: bytes | memoryview) -> None:
         """Add bytes; many of them as they are."""
@@ -109,18 +107,6 @@ class Writing(Budget):
         if out:
             self.segments.append(bytes(out) if len(out) < SEGMENT_BYTES else memoryview(out))
             self.out = bytearray()
-
-    def note(self, item: object, is_own: bool) -> bool:
-        """Remember a handle; False if it cannot go along with the others: one that moves must be alone."""
-        before = self.given.get(id(item))
-        self.given[id(item)] = item, is_own or (before is not None and before[1])
-        return before is None or not (is_own or before[1])
-
-    def settle(self, done: bool) -> None:
-        """After the call: free what it lent; with `done` False also take back what it would have moved."""
-        undo, self.undo, self.given = self.undo, [], {}
-        for step in undo:
-            step(done)
 
 
 class Written:
@@ -198,7 +184,7 @@ class WirePlan:
     )
 
     def __init__(self, function: Function) -> None:
-        self._signature = signature = _Signature(function)
+        self._signature = signature = Signature(function)
         self.function = function
         self.parameter_count = len(signature.parameters)
         self._writes = tuple(map(writer, signature.parameters))
@@ -231,7 +217,7 @@ class WirePlan:
             except (StructError, OverflowError):
                 pass  # out of range: the long way says which
         if len(args) != self.parameter_count:
-            raise self._miscounted(len(args))
+            raise self._signature.miscounted(len(args))
         call = Writing(handles, pause, is_argument=True)
         index, fixed = 0, self._signature.fixed_in
         try:
@@ -246,15 +232,8 @@ class WirePlan:
             problem = problem_in(error)
             if problem is None:
                 raise
-            text = f"{self.function.name}: {self._signature.argument(index)}{problem.path}: {problem.text}"
-            raise UsageError(text, code=problem.code) from problem.__cause__
+            raise self._signature.misfit(problem, index) from problem.__cause__
         return _written(call, fixed + start - call.left)
-
-    def _miscounted(self, count: int) -> UsageError:
-        params = self.function.params
-        names, wanted = ", ".join(param.name for param in params), len(params)
-        counted = "1 argument" if wanted == 1 else f"{wanted} arguments"
-        return UsageError(f"{self.function.name} takes {counted} ({names}), got {count}", code="usage.argument")
 
     def read_arguments(
         self,
@@ -298,7 +277,9 @@ class WirePlan:
                 pass  # out of range: the long way says so
         if self._write is None:
             if value is not None:
-                raise self._unwanted(by_host)
+                if by_host:
+                    raise self._signature.unwanted()
+                raise self._unfit(ValueProblem("the function has none"), by_host)
             return Written([], 0, 0)
         call = Writing(handles, pause, is_argument=False)
         fixed = self._signature.fixed_out
@@ -306,7 +287,7 @@ class WirePlan:
             start = _allow(call, max_bytes - fixed)
             self._write(value, call)
         except BaseException as error:
-            self._close(value, call)
+            self._signature.close_refused(value, call, handles)
             if isinstance(error, TooLarge):
                 raise self._signature.too_large(error, "the result is", max_bytes, by_host=by_host) from None
             problem = problem_in(error)
@@ -315,30 +296,11 @@ class WirePlan:
             raise self._unfit(problem, by_host) from problem.__cause__
         return _written(call, fixed + start - call.left)
 
-    def _unwanted(self, by_host: bool) -> ClocheError:
-        if by_host:
-            return CapabilityError(f"{self.function.name} has no result, but its host returned a value", code=_INVALID)
-        return self._unfit(ValueProblem("the function has none"), by_host)
-
     def _unfit(self, problem: ValueProblem, by_host: bool) -> ClocheError:
         if by_host:
-            text = f"{self.function.name}: the host's result{problem.path}: {problem.text}"
-            return CapabilityError(text, code=_INVALID)
+            return self._signature.unfit(problem)
         text = f"{self.function.name}: the result{problem.path}: {problem.text}"
         return GuestTrap(text, code="guest.invalid-value", kind="invalid-value")
-
-    def _close(self, value: object, call: Writing) -> None:
-        """Close what a value that was refused hands over: what was written already, and what was not reached."""
-        closed = dict(call.given)  # kept until the end, so that no identity is used again
-        call.settle(False)
-        assert self._signature.result is not None
-        find = finder(self._signature.result)
-        if find is None or call.handles is None:
-            return
-        for item, is_own in find(value):
-            if is_own and id(item) not in closed:
-                closed[id(item)] = item, True
-                call.handles.dispose(item)
 
     def read_result(
         self,
@@ -399,7 +361,7 @@ class _Scalars:
     def __init__(self, plans: Sequence[Any], fixed: int) -> None:
         letters = [KINDS[plan.type][1] for plan in plans]
         form = Struct("<" + "".join(letters))
-        self.exact = tuple(_EXACT[type(plan)] for plan in plans)
+        self.exact = tuple(EXACT[type(plan)] for plan in plans)
         self.fixed = fixed
         self.size = form.size
         self.pack, self.unpack = form.pack, form.unpack
@@ -409,7 +371,7 @@ class _Scalars:
     @classmethod
     def of(cls, plans: Sequence[Plan], fixed: int) -> _Scalars | None:
         """The form of such a message; None if it holds nothing, or anything else."""
-        return cls(plans, fixed) if plans and all(type(plan) in _EXACT for plan in plans) else None
+        return cls(plans, fixed) if plans and all(type(plan) in EXACT for plan in plans) else None
 
     def read(self, data: bytes | memoryview) -> tuple[Any, ...] | None:
         """The values; None if the bytes are none: the long way says why."""
