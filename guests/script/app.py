@@ -4,11 +4,11 @@ from cloche_script import library  # first: it imports everything
 
 library.preload()
 
-from cloche_script import check, execution, state  # noqa: E402
-from wit_world import exports  # noqa: E402
-from wit_world.exports import executor as wit  # noqa: E402
+from cloche_script import check, execution, state  # noqa: E402 - after what scripts can import, here and below
+from wit_world import exports  # noqa: E402 - likewise
+from wit_world.exports import executor as wit  # noqa: E402 - likewise
 
-from cloche_guest import Err, at_start, export  # noqa: E402
+from cloche_guest import Err, at_start, export  # noqa: E402 - likewise
 
 at_start(state.start)
 

@@ -14,6 +14,13 @@ from cloche.errors import LimitError
 T = TypeVar("T")
 
 
+def too_many(most: int) -> LimitError:
+    """The error for one live resource more than `most`."""
+    return LimitError(
+        f"more than {most} live resources; drop handles earlier or raise the limit `handles`", code="limit.handles"
+    )
+
+
 class Handles(Generic[T]):
     """Maps handles (1, 2, …; reused after release) to objects; at most `most` alive at once.
 
@@ -40,10 +47,7 @@ class Handles(Generic[T]):
         """
         if self._live >= self._most:
             self._close(item)
-            raise LimitError(
-                f"more than {self._most} live resources; drop handles earlier or raise the limit `handles`",
-                code="limit.handles",
-            )
+            raise too_many(self._most)
         self._live += 1
         self.peak = max(self.peak, self._live)
         if self._free:

@@ -795,6 +795,7 @@ class FakeWorker:
 
     def __init__(self, answers: list[bytes], *, hangs: bool) -> None:
         self.is_usable = True
+        self.ran_out_of_memory = False
         self.reason = "a fake"
         self.killed: list[str] = []
         ours, self._theirs = socket.socketpair()
@@ -817,8 +818,8 @@ class FakeWorker:
     def interrupt(self, instance: int) -> None:
         pass
 
-    def kill(self, why: str, *, is_crash: bool = False) -> None:
-        self.is_usable = False
+    def kill(self, why: str, *, is_crash: bool = False, over_memory: bool = False) -> None:
+        self.is_usable, self.ran_out_of_memory = False, over_memory
         self.killed.append(why)
         with suppress(OSError):
             self._theirs.shutdown(socket.SHUT_RDWR)

@@ -72,7 +72,7 @@ def _run(script, main: types.ModuleType) -> object:
             state.remember_code(code, script.code)
     before = vars(main).get("result", _MISSING)
     exec(body, vars(main))  # noqa: S102 - it is what this plugin is for
-    value = _MISSING if end is None else eval(end, vars(main))  # noqa: S307
+    value = _MISSING if end is None else eval(end, vars(main))  # noqa: S307 - likewise
     found = vars(main).get("result", _MISSING)
     if found is not _MISSING and (found is not before or _sets_result(script.code)):
         return found

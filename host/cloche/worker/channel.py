@@ -5,8 +5,11 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Sequence
 from struct import Struct
+from typing import TypeVar
 
 from cloche.worker.messages import MAX_MESSAGE_BYTES
+
+T = TypeVar("T")
 
 _HEAD = Struct("<II")
 _LENGTH = Struct("<I")
@@ -110,32 +113,26 @@ class Channel:
         return self._read(look)
 
     def _read(self, look: Callable[[], None] | None) -> bytes:
-        while True:
-            try:
-                data = self.socket.recv(_FIRST_BYTES)
-            except BlockingIOError:
-                if look is not None:
-                    look()
-                continue
-            except OSError as error:
-                raise ChannelClosed from error
-            if not data:
-                raise ChannelClosed
-            return data
+        return self._waiting(lambda: self.socket.recv(_FIRST_BYTES), look)
 
     def _read_into(self, view: memoryview, look: Callable[[], None] | None) -> int:
+        return self._waiting(lambda: self.socket.recv_into(view), look)
+
+    @staticmethod
+    def _waiting(read: Callable[[], T], look: Callable[[], None] | None) -> T:
+        """What `read` gives once there is something."""
         while True:
             try:
-                count = self.socket.recv_into(view)
+                found = read()
             except BlockingIOError:
                 if look is not None:
                     look()
                 continue
             except OSError as error:
                 raise ChannelClosed from error
-            if not count:
+            if not found:
                 raise ChannelClosed
-            return count
+            return found
 
 
 def limit_waits(end: socket.socket) -> None:

@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from cloche.confine.level import Level
 from cloche.engine.codec.wire import WirePlan
 from cloche.engine.instance import Cancellation, StoreBounds, Target
 from cloche.engine.linker import HostSlot, Import, host_slots
@@ -55,7 +54,7 @@ class House:
     """Makes instances of one plugin in its worker. Thread-safe. `close` it once no instance is alive.
 
     Raises: EngineError (`engine.worker-start`, `engine.cache`, `engine.instantiate`, `engine.resources`); TrustError
-        (`trust.lockdown`) when a worker is not confined as the policy demands. Added in 0.1.
+        (`trust.untrusted-unavailable`) when a worker is not confined as the policy demands. Added in 0.1.
     """
 
     def __init__(self, lodging: Lodging, tell: Callable[[str, Mapping[str, object]], None]) -> None:
@@ -93,11 +92,6 @@ class House:
     def slots(self) -> tuple[HostSlot, ...]:
         """The host functions that the plugin imports, by position."""
         return self.settings.slots
-
-    @property
-    def level(self) -> Level:
-        """What confines the worker."""
-        return Level(0, False, False) if self._worker is None else self._worker.level
 
     def make(
         self,
@@ -220,7 +214,7 @@ def _order(lodging: Lodging, functions: Sequence[tuple[str | None, Function]]) -
         modules=[name for name, _ in lodging.modules],
         imports=[_import(item) for item in lodging.imports],
         exports=[[export, function_to_plain(function)] for export, function in functions],
-        limits={name: getattr(limits, name) for name in limits.__slots__},
+        limits=dataclasses.asdict(limits),
         bounds=dataclasses.asdict(lodging.bounds),
         probe=lodging.probe,
         mounts=[(mount.name, mount.writable) for mount in lodging.mounts],

@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from itertools import count
 from time import monotonic
 from typing import Any
@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 
 from cloche.engine import endings
-from cloche.engine.codec.handles import GuestResource, ensure_object
+from cloche.engine.codec.handles import GuestResource, close_item, ensure_object
 from cloche.engine.codec.problem import ValueProblem, expected
 from cloche.engine.codec.wire import WireError, WirePlan, Writing
 from cloche.engine.instance import Cancellation, Target
@@ -26,7 +26,7 @@ from cloche.engine.linker import HostSlot
 from cloche.engine.stacks import ThisThread, this_thread
 from cloche.engine.stdio import Output
 from cloche.errors import ClocheError, EngineError, GrantError, GuestTrap, LimitError, UsageError
-from cloche.handles import Handles
+from cloche.handles import Handles, too_many
 from cloche.model import Limits, Usage
 from cloche.text import clean
 from cloche.wit.types import Export, ResourceType
@@ -87,9 +87,8 @@ class _Held:
 
 
 def _close_held(held: _Held) -> None:
-    close = getattr(held.item, "close", None) if held.is_own else None
-    if callable(close):
-        close()
+    if held.is_own:
+        close_item(held.item)
 
 
 class RemoteBridge:
@@ -127,7 +126,7 @@ class RemoteBridge:
         if len(self._table) + len(self.guests) >= self._most:
             if not is_argument:
                 self.dispose(value)
-            raise self._too_many()
+            raise too_many(self._most)
         number = self._table.push(_Held(value, resource, is_own))
 
         def settle(done: bool) -> None:
@@ -180,7 +179,7 @@ class RemoteBridge:
         if not is_own or number == 0 or number in self.guests:
             raise WireError(f"a handle of the guest's own resource {resource.name} that cannot be")
         if len(self._table) + len(self.guests) >= self._most:
-            raise self._too_many()
+            raise too_many(self._most)
         self.guests[number] = resource
         make = self._classes.get(resource)
         return GuestResource(self, resource, number) if make is None else make(self, resource, number)  # type: ignore[arg-type]
@@ -188,9 +187,7 @@ class RemoteBridge:
     def dispose(self, item: Any) -> None:
         """Close what was handed over in vain."""
         try:
-            close = getattr(item, "close", None)
-            if callable(close):
-                close()
+            close_item(item)
         except Exception as error:
             self.failures.append(error)
 
@@ -221,12 +218,6 @@ class RemoteBridge:
         self.guests = {}
         failures, self.failures = [*self.failures, *self._table.close()], []
         return failures
-
-    def _too_many(self) -> LimitError:
-        return LimitError(
-            f"more than {self._most} live resources; drop handles earlier or raise the limit `handles`",
-            code="limit.handles",
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,11 +283,6 @@ class RemoteInstance:
     def finished(self) -> bool:
         """Whether it serves no more calls: it trapped or was closed, or its worker is gone."""
         return self._finished or not self.worker.is_usable
-
-    @property
-    def slots(self) -> tuple[HostSlot, ...]:
-        """The host functions by position."""
-        return self.settings.slots
 
     def call(
         self, export: Export, args: Sequence[object], limits: Limits, control: Cancellation | None = None
@@ -444,7 +430,7 @@ class RemoteInstance:
         self._next_weighing = now + SLICE_S
         if self.worker.memory_bytes() > self.settings.memory_bytes:
             self._finished = True
-            self.worker.kill("it took more memory than it may", is_crash=True)
+            self.worker.kill("it took more memory than it may", is_crash=True, over_memory=True)
             raise self._over_memory()
 
     def _serve(self, lane: Channel, call: HostCall, body: memoryview) -> None:
@@ -543,7 +529,7 @@ class RemoteInstance:
         self.worker.wait(1.0)
         if self._stop is not None or monotonic() > self._end:
             return endings.stopped(self._stop or "deadline", self._limits, self.settings.plugin)
-        if "memory allocation of" in self.worker.reason or "more memory than it may" in self.worker.reason:
+        if self.worker.ran_out_of_memory:
             return self._over_memory()
         return EngineError(
             f"the worker of {self.settings.plugin} ended during the call: {self.worker.reason or 'why is not known'}; "
@@ -613,7 +599,7 @@ class RemoteInstance:
     def _wire_limits(self, limits: Limits) -> dict[str, int] | None:
         if limits is self.settings.limits or limits == self.settings.limits:
             return None
-        return {name: getattr(limits, name) for name in limits.__slots__}
+        return asdict(limits)
 
 
 def _usage(cost: Cost) -> Usage:

@@ -53,6 +53,8 @@ class WorkerProcess:
         """Whether it ended, or was killed, because it did what it must not: what counts as a restart."""
         self.reason = ""
         """How it ended, in words, once it is dead."""
+        self.ran_out_of_memory = False
+        """Whether it ended for lack of memory, or was killed for having taken too much."""
         self._lock = threading.Lock()
         self._idle: list[Channel] = []
         self._lanes: set[Channel] = set()
@@ -133,6 +135,8 @@ class WorkerProcess:
             try:
                 socket.send_fds(self._control, [encode(OpenLane())], [theirs.fileno()])
             except OSError as error:
+                self._lanes.discard(channel)
+                ours.close()
                 raise ChannelClosed from error
         return channel
 
@@ -152,17 +156,15 @@ class WorkerProcess:
 
     def interrupt(self, instance: int) -> None:
         """Ask it to stop what an instance is doing. Never blocks for long; a dead worker is no matter."""
-        try:
-            with self._lock:
-                self._control.send(encode(Interrupt(instance)), socket.MSG_DONTWAIT)
-        except OSError:
-            pass
+        with contextlib.suppress(OSError), self._lock:
+            self._control.send(encode(Interrupt(instance)), socket.MSG_DONTWAIT)
 
-    def kill(self, why: str, *, is_crash: bool = False) -> None:
+    def kill(self, why: str, *, is_crash: bool = False, over_memory: bool = False) -> None:
         """End it now; the first `why` becomes its reason. Idempotent, any thread, does not wait."""
         with self._lock:
             if self._process is not None and self.is_usable:
                 self.is_usable, self.is_crashed, self._wanted = False, is_crash, why
+                self.ran_out_of_memory = over_memory
                 self._process.kill()
 
     def wait(self, timeout_s: float) -> bool:
@@ -195,11 +197,9 @@ class WorkerProcess:
             self._theirs.close()
             self._first_theirs.close()
             self._started.set()
-        try:
+        with contextlib.suppress(OSError):
             while self._control.recv(4096):  # it has nothing to say here: the end of the stream is what counts
                 pass
-        except OSError:
-            pass
         status = process.wait()
         assert process.stderr is not None
         os.set_blocking(process.stderr.fileno(), False)
@@ -210,6 +210,7 @@ class WorkerProcess:
                 self.is_usable, self.is_crashed = False, True
             how = f"signal {-status}" if status < 0 else f"status {status}"
             last = one_line(words.splitlines()[-1])[:500] if words else ""
+            self.ran_out_of_memory |= "memory allocation of" in last
             self.reason = ": ".join(part for part in (self._wanted or f"it ended by {how}", last) if part)
             idle, self._idle = self._idle, []
             for lane in idle:

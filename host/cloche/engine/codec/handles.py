@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any, Self
 from cloche.engine.codec.memory import Arena
 from cloche.engine.codec.problem import InvalidValue, ValueProblem, expected
 from cloche.engine.ffi import Library, library, ptr, take_error
-from cloche.errors import EngineError, GuestTrap, LimitError
-from cloche.handles import Handles
+from cloche.errors import EngineError, GuestTrap
+from cloche.handles import Handles, too_many
 from cloche.wit.types import ResourceType
 
 if TYPE_CHECKING:
@@ -45,10 +45,11 @@ def ensure_object(value: object, resource: ResourceType) -> None:
 
 def _close_held(held: _Held) -> None:
     if held.is_own:
-        _close_item(held.item)
+        close_item(held.item)
 
 
-def _close_item(item: Any) -> None:
+def close_item(item: Any) -> None:
+    """Close an object behind a handle, if it can be closed."""
     close = getattr(item, "close", None)
     if callable(close):
         close()
@@ -186,7 +187,7 @@ class ResourceBridge:
         if self.live >= self._most:
             if not is_argument:  # what a host function returns is ours to close; what a caller passes stays his
                 self.dispose(item)
-            raise self._too_many()
+            raise too_many(self._most)
         rep = self._table.push(_Held(item, type_id, is_own))
         # A borrow is lent from an `own` that stays ours: version 49 makes host borrows inside a call only.
         host = self._lib.wasmtime_component_resource_host_new(True, rep, type_id)
@@ -263,7 +264,7 @@ class ResourceBridge:
             if not is_own:
                 raise InvalidValue(f"a borrow of the guest's own resource {resource.name} cannot leave the guest")
             if self.live >= self._most:
-                raise self._too_many()
+                raise too_many(self._most)
             clone = int(self._lib.wasmtime_component_resource_any_clone(address))
             number = next(self._numbers)
             self.guests[number] = clone
@@ -286,7 +287,7 @@ class ResourceBridge:
 
     def dispose(self, item: Any) -> None:
         """Close what was handed over as `own` by a call whose other values turned out invalid."""
-        self._guarded(lambda: _close_item(item))
+        self._guarded(lambda: close_item(item))
 
     # ------------------------------------------------------------------------------------------ ends
 
@@ -336,9 +337,3 @@ class ResourceBridge:
 
     def _destructor_trap(self, error: int) -> GuestTrap:
         return GuestTrap(f"a resource's destructor trapped: {take_error(self._lib, error)}")
-
-    def _too_many(self) -> LimitError:
-        return LimitError(
-            f"more than {self._most} live resources; drop handles earlier or raise the limit `handles`",
-            code="limit.handles",
-        )
