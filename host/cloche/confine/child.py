@@ -233,33 +233,21 @@ def _run_once(
             "confined child processes need Linux, or a POSIX system with waitid, and a Python interpreter to start",
             code="engine.unsupported",
         )
-    package = Path(__file__).resolve().parent.parent
     with _input(stdin) as standard_input, contextlib.ExitStack() as stack:
         try:
             read_end, write_end = os.pipe()
             stack.callback(os.close, read_end)
             try:
                 selector = stack.enter_context(selectors.DefaultSelector())
-                full_plan = {
-                    "path": [],
-                    "supervised": False,
-                    "rlimits": _rlimits(limits),
-                    **plan,
-                    "report": write_end,
-                    "parent": os.getpid(),
-                    "package": str(package),
-                    "nice": nice,
-                }
-                process = subprocess.Popen(
-                    [sys.executable, "-I", "-S", "-B", str(package / "confine" / "launcher.py"), json.dumps(full_plan)],
+                process = start_child(
+                    {"rlimits": _rlimits(limits), **plan, "nice": nice},
+                    report=write_end,
                     stdin=standard_input,
                     stdout=output,
                     stderr=subprocess.PIPE if output == subprocess.PIPE else subprocess.STDOUT,
-                    env=environment or {},
-                    cwd=directory,
-                    close_fds=True,
-                    pass_fds=(write_end, *pass_fds),
-                    start_new_session=True,
+                    environment=environment or {},
+                    directory=directory,
+                    pass_fds=pass_fds,
                 )
             finally:
                 os.close(write_end)
@@ -272,6 +260,45 @@ def _run_once(
             finally:
                 watcher.end()
         return watcher.result()
+
+
+def start_child(
+    plan: Mapping[str, Any],
+    *,
+    report: int,
+    stdin: int,
+    stdout: int,
+    stderr: int,
+    environment: Mapping[str, str],
+    directory: str = "/",
+    pass_fds: Sequence[int] = (),
+) -> subprocess.Popen[bytes]:
+    """Start the launcher in a session of its own, with nothing of this process but what is named.
+
+    `plan` is what the launcher reads; `report` the descriptor on which it tells how far it got. The caller waits
+    for the child, kills it and reaps it. Raises: OSError. Added in 0.1.
+    """
+    package = Path(__file__).resolve().parent.parent
+    full_plan = {
+        "path": [],
+        "supervised": False,
+        "nice": 0,
+        **plan,
+        "report": report,
+        "parent": os.getpid(),
+        "package": str(package),
+    }
+    return subprocess.Popen(
+        [sys.executable, "-I", "-S", "-B", str(package / "confine" / "launcher.py"), json.dumps(full_plan)],
+        stdin=stdin,
+        stdout=stdout,
+        stderr=stderr,
+        env=environment,
+        cwd=directory,
+        close_fds=True,
+        pass_fds=(report, *pass_fds),
+        start_new_session=True,
+    )
 
 
 def _rlimits(limits: ChildLimits) -> dict[str, int]:

@@ -7,7 +7,6 @@ gone, and somebody has to notice its death and reap it.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import socket
 import subprocess
@@ -19,6 +18,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from cloche.confine.child import start_child
 from cloche.confine.level import Level
 from cloche.confine.shortage import shortage, starting_threads
 from cloche.engine.ffi import library
@@ -235,7 +235,6 @@ def _packages() -> list[Path]:
 
 
 def _start(control: socket.socket, first: socket.socket) -> subprocess.Popen[bytes]:
-    package = Path(__file__).resolve().parent.parent
     quiet = os.open(os.devnull, os.O_WRONLY)
     plan = {
         "program": None,
@@ -246,29 +245,22 @@ def _start(control: socket.socket, first: socket.socket) -> subprocess.Popen[byt
         "writable": [],
         "executable": None,
         "groups": None,
-        "supervised": False,
         "rlimits": {
             "RLIMIT_CORE": 0,
             "RLIMIT_NOFILE": _OPEN_FILES,
             "RLIMIT_MEMLOCK": 0,
             "RLIMIT_MSGQUEUE": 0,
         },
-        "report": quiet,
-        "parent": os.getpid(),
-        "package": str(package),
-        "nice": 0,
     }
     try:
-        return subprocess.Popen(
-            [sys.executable, "-I", "-S", "-B", str(package / "confine" / "launcher.py"), json.dumps(plan)],
+        return start_child(
+            plan,
+            report=quiet,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
-            env={"OPENBLAS_NUM_THREADS": "1"},
-            cwd="/",
-            close_fds=True,
-            pass_fds=(control.fileno(), first.fileno(), quiet),
-            start_new_session=True,
+            environment={"OPENBLAS_NUM_THREADS": "1"},
+            pass_fds=(control.fileno(), first.fileno()),
         )
     finally:
         os.close(quiet)
