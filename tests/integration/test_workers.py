@@ -25,7 +25,7 @@ from cloche.engine.codec.wire import WirePlan
 from cloche.engine.linker import Import, host_slots
 from cloche.errors import CapabilityError, ClocheError, EngineError, GrantError, GuestError, LimitError, UsageError
 from cloche.grants.policy_file import parse_policy
-from cloche.grants.schema import GrantSchema, NoParams, Params, Verdict
+from cloche.grants.schema import Params
 from cloche.model import Limits, Tier, Usage
 from cloche.runtime.plugin import ExtensionPoint, Plugin
 from cloche.wit.types import Export, Function, FunctionKind, Param, Prim
@@ -48,6 +48,7 @@ from cloche.worker.messages import (
 from support.gate_capability import GATE_WAT, Gate, GateHost
 from support.guests import built, guest_home
 from support.life_plugin import component_of
+from support.open_schema import open_schema
 from support.resource_component import INTERFACE as BUCKETS
 from support.resource_component import WAT as RESOURCES
 from support.wat_plugins import BASICS, TRUSTED, events, open_host, write_plugin
@@ -486,16 +487,7 @@ interface host {
 class BucketCapability:
     def __init__(self, side: BucketHost, directory: Path) -> None:
         self._side, self._directory = side, directory
-        self.schema = GrantSchema(
-            id="test:res",
-            version="0.0.0",
-            summary="Buckets",
-            interfaces=(BUCKETS,),
-            request=NoParams,
-            allowance=NoParams,
-            intersect=lambda request, allowance: Verdict(NoParams(), ""),
-            default=True,
-        )
+        self.schema = open_schema("test:res", "0.0.0", "Buckets", BUCKETS)
 
     def wit(self) -> Path:
         self._directory.mkdir(parents=True, exist_ok=True)

@@ -10,8 +10,9 @@ from types import TracebackType
 from typing import Any, Self
 
 from cloche.capabilities.api import Session
-from cloche.grants.schema import GrantSchema, NoParams, Params, Verdict
+from cloche.grants.schema import Params
 from cloche.runtime.plugin import ExtensionPoint, Plugin
+from support.open_schema import open_schema
 from support.wat_plugins import load, open_host
 
 INTERFACE = "test:gate/gate@1.0.0"
@@ -155,16 +156,7 @@ class GateCapability:
     def __init__(self, host: GateHost, directory: Path) -> None:
         self._host = host
         self._directory = directory
-        self.schema = GrantSchema(
-            id="test:gate",
-            version="1.0.0",
-            summary="What a test needs",
-            interfaces=(INTERFACE,),
-            request=NoParams,
-            allowance=NoParams,
-            intersect=lambda request, allowance: Verdict(NoParams(), ""),
-            default=True,
-        )
+        self.schema = open_schema("test:gate", "1.0.0", "What a test needs", INTERFACE)
 
     def wit(self) -> Path:
         self._directory.mkdir(parents=True, exist_ok=True)

@@ -9,8 +9,9 @@ from typing import Any
 
 import cloche
 from cloche.capabilities.api import Session
-from cloche.grants.schema import GrantSchema, NoParams, Params, Verdict
+from cloche.grants.schema import Params
 from cloche.resources import wit_dir
+from support.open_schema import open_schema
 
 EXECUTOR = "cloche:script/executor"
 FUNCTIONS = "cloche:script/functions@1.0.0"
@@ -43,16 +44,7 @@ class ScriptCapability:
 
     def __init__(self, answers: Mapping[str, str] | None = None, **functions: Callable[..., Any]) -> None:
         self._functions, self._answers = functions, answers or {}
-        self.schema = GrantSchema(
-            id="cloche:script",
-            version="1.0.0",
-            summary="Call functions of the application",
-            interfaces=(FUNCTIONS,),
-            request=NoParams,
-            allowance=NoParams,
-            intersect=lambda request, allowance: Verdict(NoParams(), ""),
-            default=True,
-        )
+        self.schema = open_schema("cloche:script", "1.0.0", "Call functions of the application", FUNCTIONS)
 
     def wit(self) -> Path:
         """The package that declares the interface."""
