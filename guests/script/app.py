@@ -34,4 +34,5 @@ class Executor(exports.Executor):
             raise Err(wit.Problem(*found))
 
 
+state.built()
 library.freeze()

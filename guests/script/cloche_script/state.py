@@ -35,6 +35,12 @@ class _Kept:
     names: tuple[str, ...] = ()
     """Functions of the host that the last script with `keep` was given."""
     lines: dict[types.CodeType, list[str]] = {}
+    has_run = False
+    """Whether any script has run."""
+    undo: "_Undo | None" = None
+    """What the last script may have changed."""
+    modules: dict[str, types.ModuleType] = {}
+    builtins: dict[str, object] = {}
 
 
 def start() -> None:
@@ -49,6 +55,7 @@ def start() -> None:
 
 def check(script) -> None:
     """Raise InvalidScript for what Python could not be told."""
+    _undo_last()
     if _Kept.is_used:
         gc.collect()  # cheap: what was there when the component was built is frozen
     if "\0" in script.name:
@@ -117,11 +124,8 @@ def _stream(descriptor: int, errors: str) -> io.TextIOWrapper:
 
 @contextlib.contextmanager
 def prepared(script, main: types.ModuleType):
-    """The process that the script finds. Raises: NoDirectory."""
-    saved = {name: getattr(sys, name) for name in _SYS}
-    modules, path, limit, meta = dict(sys.modules), sys.path[:], sys.getrecursionlimit(), sys.meta_path[:]
-    names, home = vars(builtins), _directory()
-    builtin = dict(names)
+    """The process that the script finds. What it changes is undone when another one comes. Raises: NoDirectory."""
+    undo = _Undo(script.keep)
     _change_to(script.directory)
     streams = _stream(1, "strict"), _stream(2, "backslashreplace")
     sys.stdin = sys.__stdin__ = io.TextIOWrapper(io.BytesIO(script.stdin), encoding="utf-8", errors="strict")
@@ -136,28 +140,64 @@ def prepared(script, main: types.ModuleType):
     try:
         yield
     finally:
-        if not script.keep:
-            names.update(builtin)
         for stream in (sys.stdout, sys.stderr, *streams):
             with contextlib.suppress(Exception):
                 stream.flush()
         sys.settrace(None)
         sys.setprofile(None)
-        vars(sys).update(saved)
-        sys.setrecursionlimit(limit)
-        sys.path[:] = path
-        if not script.keep:
-            for name in set(sys.modules) - set(modules):
-                del sys.modules[name]
-            sys.meta_path[:] = meta
-            for name in set(names) - set(builtin):
-                del names[name]
-            if home is not None:
-                with contextlib.suppress(OSError):
-                    os.chdir(home)
-        sys.modules.update(modules)
-        _set_environment({})
+        undo.streams()
         atexit._clear()
+        _Kept.undo = undo
+
+
+def built() -> None:
+    """Remember the modules and builtins that there are: what the first script of an instance finds."""
+    _Kept.modules, _Kept.builtins = dict(sys.modules), dict(vars(builtins))
+
+
+class _Undo:
+    """What a script may change, as it was before.
+
+    A fresh instance does not copy what it was built with, and nothing is put back before there is another script: both
+    would touch every module, and each page of memory that is touched for the first time costs the host microseconds.
+    """
+
+    def __init__(self, keep: bool) -> None:
+        is_first, _Kept.has_run = not _Kept.has_run, True
+        self._keep = keep
+        self._sys = {name: getattr(sys, name) for name in _SYS}
+        self._modules = _Kept.modules if is_first else dict(sys.modules)
+        self._builtins = _Kept.builtins if is_first else dict(vars(builtins))
+        self._path, self._limit, self._meta = sys.path[:], sys.getrecursionlimit(), sys.meta_path[:]
+        self._home = _directory()
+
+    def streams(self) -> None:
+        """Put back what the frame around the call prints with."""
+        vars(sys).update(self._sys)
+
+    def all(self) -> None:
+        """Put back everything; after a script with `keep`, what it added stays."""
+        names = vars(builtins)
+        if not self._keep:
+            names.update(self._builtins)
+            for name in set(sys.modules) - set(self._modules):
+                del sys.modules[name]
+            sys.meta_path[:] = self._meta
+            for name in set(names) - set(self._builtins):
+                del names[name]
+            if self._home is not None:
+                with contextlib.suppress(OSError):
+                    os.chdir(self._home)
+        sys.setrecursionlimit(self._limit)
+        sys.path[:] = self._path
+        sys.modules.update(self._modules)
+        _set_environment({})
+
+
+def _undo_last() -> None:
+    undo, _Kept.undo = _Kept.undo, None
+    if undo is not None:
+        undo.all()
 
 
 _SYS = (
