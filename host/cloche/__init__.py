@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from cloche.app import Host
     from cloche.capabilities.api import Capability, HostInterface, Session
+    from cloche.capabilities.script.host import FunctionError, Quota, ScriptFunctions
     from cloche.engine.codec.handles import GuestResource
     from cloche.engine.compile import Progress
     from cloche.errors import (
@@ -41,6 +42,11 @@ if TYPE_CHECKING:
     from cloche.observe.events import Event, EventKind
     from cloche.runtime.functions import BoundFunction
     from cloche.runtime.plugin import ExtensionPoint, Plugin
+    from cloche.script.image import Image
+    from cloche.script.once import run_python
+    from cloche.script.result import ScriptResult
+    from cloche.script.runner import ScriptRunner
+    from cloche.script.session import ScriptSession
     from cloche.values import Case
 
     __version__: str
@@ -48,6 +54,7 @@ if TYPE_CHECKING:
 _ROOMS = {
     "app": ("Host",),
     "capabilities.api": ("Capability", "HostInterface", "Session"),
+    "capabilities.script.host": ("FunctionError", "Quota", "ScriptFunctions"),
     "engine.codec.handles": ("GuestResource",),
     "engine.compile": ("Progress",),
     "errors": (
@@ -72,6 +79,11 @@ _ROOMS = {
     "observe.events": ("Event", "EventKind"),
     "runtime.functions": ("BoundFunction",),
     "runtime.plugin": ("ExtensionPoint", "Plugin"),
+    "script.image": ("Image",),
+    "script.once": ("run_python",),
+    "script.result": ("ScriptResult",),
+    "script.runner": ("ScriptRunner",),
+    "script.session": ("ScriptSession",),
     "values": ("Case",),
 }
 _HOMES = {name: room for room, names in _ROOMS.items() for name in names}
@@ -89,6 +101,7 @@ __all__ = [
     "Event",
     "EventKind",
     "ExtensionPoint",
+    "FunctionError",
     "GrantError",
     "GrantSchema",
     "GuestError",
@@ -96,6 +109,7 @@ __all__ = [
     "GuestTrap",
     "Host",
     "HostInterface",
+    "Image",
     "Instances",
     "LimitError",
     "Limits",
@@ -109,7 +123,12 @@ __all__ = [
     "Plugin",
     "Policy",
     "Progress",
+    "Quota",
     "RegistryError",
+    "ScriptFunctions",
+    "ScriptResult",
+    "ScriptRunner",
+    "ScriptSession",
     "Session",
     "Some",
     "State",
@@ -120,6 +139,7 @@ __all__ = [
     "UsageError",
     "Verdict",
     "__version__",
+    "run_python",
 ]
 
 

@@ -226,6 +226,19 @@ class Host:
                 self._catalog = build_catalog(installed_capabilities(), self._given, self._points, self._types)
             return self._catalog
 
+    def lodging(self, candidate: Candidate, *, progress: ProgressSink | None = None, anew: bool = False) -> Lodging:
+        """What a worker has to know to run `candidate`; the caller closes its descriptors. Loads nothing.
+
+        Blocks as `load`. `anew` compiles even when its code is cached. Raises: as `load`.
+        """
+        _, code = self._engine(profile := self._profile(candidate))
+        with self._within_the_cap():
+            digest = digest_of(candidate.runnable)
+            if anew:
+                code.forget(digest)
+            native = code.native(candidate.runnable, digest, progress, whole=True)
+        return self._lodging(candidate, profile, _store_bounds(candidate), _mounts(candidate), native)
+
     @property
     def code(self) -> CodeStore:
         """The native-code cache of the usual profile."""
@@ -305,15 +318,11 @@ class Host:
         candidate = examine(artifact, self.policy, tier, self.catalog, self._types, _lacks_gpu)
         self._report_grants(candidate)
         candidate.report.ensure_ok(manifest.id)
-        plan = memory_plan(candidate.survey, candidate.grants.limits.memory_bytes)
+        bounds = _store_bounds(candidate)
         limits = candidate.grants.limits
-        profile = Profile(self._metering, stack_step(limits.stack_bytes))
+        profile = self._profile(candidate)
         services = self._services(candidate)
-        bounds = StoreBounds(plan.memory_size, plan.memories, plan.tables, plan.table_elements, plan.instances)
-        mounts = tuple(
-            Mount(name, Path(mount.path), mount.mode is MountMode.READ_WRITE)
-            for name, mount in candidate.grants.mounts.items()
-        )
+        mounts = _mounts(candidate)
         lodge = self._lodged if tier.tier is Tier.UNTRUSTED else self._at_home
         try:
             house = lodge(candidate, profile, bounds, mounts, progress)
@@ -382,25 +391,38 @@ class Host:
             self._emit(EventKind.WORKER, {"event": what, **data}, grants.plugin)
 
         def lodge(native: NativeCode) -> Housing:
-            lodging = Lodging(
-                plugin=grants.plugin,
-                profile=profile,
-                component=native.component_fd,
-                modules=native.modules,
-                imports=host_imports(candidate.report, self.catalog.schemas),
-                exports=exported_interfaces(candidate.world),
-                limits=grants.limits,
-                bounds=bounds,
-                probe=candidate.probe,
-                mounts=mounts,
-                concurrency=grants.limits.concurrency or os.cpu_count() or 1,
-                lockdown="+".join(sorted(self.policy.lockdown)) or "none",
-            )
-            house = House(lodging, tell)
+            house = House(self._lodging(candidate, profile, bounds, mounts, native), tell)
             self._houses.add(house)
             return house
 
         return code.load(candidate.runnable, digest_of(candidate.runnable), lodge, progress)
+
+    def _lodging(
+        self,
+        candidate: Candidate,
+        profile: Profile,
+        bounds: StoreBounds,
+        mounts: tuple[Mount, ...],
+        native: NativeCode,
+    ) -> Lodging:
+        grants = candidate.grants
+        return Lodging(
+            plugin=grants.plugin,
+            profile=profile,
+            component=native.component_fd,
+            modules=native.modules,
+            imports=host_imports(candidate.report, self.catalog.schemas),
+            exports=exported_interfaces(candidate.world),
+            limits=grants.limits,
+            bounds=bounds,
+            probe=candidate.probe,
+            mounts=mounts,
+            concurrency=grants.limits.concurrency or os.cpu_count() or 1,
+            lockdown="+".join(sorted(self.policy.lockdown)) or "none",
+        )
+
+    def _profile(self, candidate: Candidate) -> Profile:
+        return Profile(self._metering, stack_step(candidate.grants.limits.stack_bytes))
 
     def _linked(
         self, candidate: Candidate, engine: Engine, code: CodeStore, digest: Digest, progress: ProgressSink | None
@@ -569,6 +591,19 @@ class Host:
     def _ensure_open(self) -> None:
         if self._closed:
             raise UsageError("the host is closed", code="usage.closed")
+
+
+def _store_bounds(candidate: Candidate) -> StoreBounds:
+    """Raises: LimitError (`limit.memory`)."""
+    plan = memory_plan(candidate.survey, candidate.grants.limits.memory_bytes)
+    return StoreBounds(plan.memory_size, plan.memories, plan.tables, plan.table_elements, plan.instances)
+
+
+def _mounts(candidate: Candidate) -> tuple[Mount, ...]:
+    return tuple(
+        Mount(name, Path(mount.path), mount.mode is MountMode.READ_WRITE)
+        for name, mount in candidate.grants.mounts.items()
+    )
 
 
 def _hooks(candidate: Candidate) -> Hooks:

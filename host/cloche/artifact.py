@@ -15,7 +15,7 @@ from cloche.errors import ContractError, ManifestError, UsageError
 from cloche.manifest.bare import bare_manifest
 from cloche.manifest.parse import MANIFEST_FILE, parse_manifest
 from cloche.manifest.value import ComponentRef, Manifest
-from cloche.model import KIB, MIB, Digest
+from cloche.model import KIB, MIB, Digest, PluginId
 from cloche.text import one_line
 
 MAX_COMPONENT_BYTES = 256 * MIB
@@ -92,6 +92,19 @@ def read_manifest(directory: Path) -> Manifest:
             code="manifest.missing",
         ) from error
     return parse_manifest(data, str(directory / MANIFEST_FILE))
+
+
+def plugin_id(source: Path) -> PluginId:
+    """The id that the plugin at `source` has: its manifest's, or one made from a bare component's digest. Builds nothing.
+
+    Raises: as `read_artifact`.
+    """
+    return read_manifest(source).id if source.is_dir() else read_artifact(source, _no_build).manifest.id
+
+
+def _no_build(directory: Path, manifest: Manifest) -> bytes:
+    """Only directories are built, and `plugin_id` reads no more of those than the manifest."""
+    raise AssertionError(f"{directory} of {manifest.id} is not a file")
 
 
 def component_ref(manifest: Manifest) -> ComponentRef:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cloche.artifact import read_artifact, read_manifest
+from cloche.artifact import plugin_id
 from cloche.cli.errors import Told, interrupted, report
 from cloche.cli.render import Screen
 from cloche.config import LOG_LEVELS, Settings, operator_policy
@@ -34,7 +34,6 @@ from cloche.text import clean, one_line, show
 
 if TYPE_CHECKING:
     from cloche.app import Host
-    from cloche.manifest.value import Manifest
     from cloche.runtime.plugin import Plugin
 
 # What componentize-py's runtime says after a traceback: that there was one.
@@ -169,7 +168,7 @@ def chosen_policy(settings: Settings, request: Request) -> Policy:
     limits, mounts = request.limits(), request.bound()
     if not (request.allow or request.config or mounts or limits):
         return policy
-    plugin = plugin_id(request.source)
+    plugin = plugin_id(Path(request.source))
     return layer_policy(policy, plugin, allow=request.allow, config=request.config, mounts=mounts, limits=limits)
 
 
@@ -202,14 +201,3 @@ def open_plugin(request: Request, screen: Screen) -> Generator[tuple[Plugin, Tra
         error = failure if isinstance(failure, ClocheError) else interrupted()
         transcript.show(without=error.traceback if isinstance(error, GuestTrap) else None)
         raise Told(report(error, is_json=screen.is_json, output=transcript.output)) from failure
-
-
-def plugin_id(source: str) -> str:
-    """The id that the plugin at `source` has: its manifest's, or one made from a bare component's digest."""
-    path = Path(source)
-    return read_manifest(path).id if path.is_dir() else read_artifact(path, _no_build).manifest.id
-
-
-def _no_build(directory: Path, manifest: Manifest) -> bytes:
-    """Only directories are built, and `plugin_id` reads no more of those than the manifest."""
-    raise AssertionError(f"{directory} of {manifest.id} is not a file")

@@ -1,0 +1,50 @@
+"""How `cloche:script` is asked for and allowed.
+
+Where the application hands over no function it is granted by default, because nothing can be called then. Functions of
+an application need the operator's word.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from cloche.capabilities.params import CapabilityParams, Names, common, named
+from cloche.grants.schema import GrantSchema, Params, Verdict
+
+INTERFACE = "cloche:script/functions@1.0.0"
+
+
+class ScriptParams(CapabilityParams):
+    """Which functions may be called, by exact name. None: every one that the application hands over."""
+
+    functions: Names | None = None
+
+
+def intersect(request: Params, allowance: Params) -> Verdict:
+    """The functions that are asked for and allowed."""
+    assert isinstance(request, ScriptParams)
+    assert isinstance(allowance, ScriptParams)
+    if request.functions is None:
+        granted, refused = allowance.functions, ()
+    else:
+        granted, refused = common(request.functions, allowance.functions)
+    reason = "all functions" if granted is None else f"functions {named(granted) or 'none'}"
+    return Verdict(
+        ScriptParams(functions=granted), reason + (f"; not allowed: {named(refused)}" if refused else "")
+    )
+
+
+SCHEMA = GrantSchema(
+    id="cloche:script",
+    version="1.0.0",
+    summary="Call functions of the application from scripts",
+    interfaces=(INTERFACE,),
+    request=ScriptParams,
+    allowance=ScriptParams,
+    intersect=intersect,
+    default=True,
+)
+"""For an application without functions."""
+
+WITH_FUNCTIONS = replace(SCHEMA, default=False)
+"""For one that has some."""
