@@ -95,7 +95,7 @@ def read_manifest(directory: Path) -> Manifest:
 
 
 def plugin_id(source: Path) -> PluginId:
-    """The id that the plugin at `source` has: its manifest's, or one made from a bare component's digest. Builds nothing.
+    """The id of the plugin at `source`: its manifest's, or one made from a bare component's digest. Builds nothing.
 
     Raises: as `read_artifact`.
     """

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cloche.errors import EngineError, LimitError, UsageError
-from cloche.model import Err, Limits, Usage
+from cloche.model import Err, Limits
 from cloche.script.image import EXECUTOR
 from cloche.script.result import ScriptResult
 from cloche.wit.types import Export, Interface

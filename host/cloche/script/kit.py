@@ -60,9 +60,7 @@ class Kit:
             from cloche.binary.plan import memory_plan  # noqa: PLC0415 - only for another memory than the usual one
 
             plan = memory_plan(self.survey, limits.memory_bytes)
-            bounds = replace(
-                bounds, memory_bytes=plan.memory_size, table_elements=plan.table_elements
-            )
+            bounds = replace(bounds, memory_bytes=plan.memory_size, table_elements=plan.table_elements)
         return replace(self.lodging, limits=limits, bounds=bounds, mounts=(*self.lodging.mounts, *mounts))
 
     def close(self) -> None:

@@ -17,8 +17,6 @@ from cloche.text import show
 if TYPE_CHECKING:
     from cloche.capabilities.script.host import Functions, Quota
 
-ScriptFunction = "Callable[..., object] | Quota"
-
 _LIMITS: Mapping[str, tuple[str, Callable[..., int]]] = {
     "fuel": ("fuel", parse_fuel),
     "deadline": ("deadline_ms", parse_duration_ms),
@@ -73,10 +71,6 @@ class Request:
     """One script, or session, with everything that it was given. Raises: UsageError, LimitError, GrantError."""
 
     def __init__(self, kit: Kit, code: str, options: ScriptOptions) -> None:
-        known = ScriptOptions.__annotations__
-        for name in options:
-            if name not in known:
-                raise UsageError(f"unknown option {name!r}; known: {', '.join(known)}")
         self.kit, self.plugin = kit, kit.lodging.plugin
         self.limits = kit.limits(wishes(options))
         self.files = options.get("files")
@@ -92,9 +86,12 @@ class Request:
         self.script = script(code, options, self.names, None if self.files is None else f"/{NAME}")
 
 
-def session_request(kit: Kit, options: SessionOptions) -> Request:
-    """A request for a session. Raises: as `Request`."""
-    return Request(kit, "", {**options})
+def ensure_known(options: Mapping[str, object], known: type) -> None:
+    """Raises: UsageError (`usage.argument`) for an option that is not in the typed dictionary `known`."""
+    names = list(known.__annotations__)
+    for name in options:
+        if name not in names:
+            raise UsageError(f"unknown option {name!r}; known: {', '.join(names)}")
 
 
 def script(code: str, options: CallOptions, functions: Sequence[str], directory: str | None) -> Script:

@@ -1,17 +1,17 @@
-"""Runs untrusted Python scripts: the runner behind `run_python`, with one worker that scripts share one after the other."""
+"""Runs untrusted Python scripts: the runner behind `run_python`, with a worker that they share one after the other."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from time import time
-from typing import TYPE_CHECKING, Unpack
+from typing import TYPE_CHECKING, Unpack, cast
 
 from cloche.engine.instance import Control
 from cloche.engine.wasi import Mount
@@ -22,7 +22,7 @@ from cloche.observe.stream import EventStream
 from cloche.script.box import Box
 from cloche.script.image import Image, image_of
 from cloche.script.kit import Kit
-from cloche.script.options import Request, ScriptOptions, SessionOptions, session_request
+from cloche.script.options import Request, ScriptOptions, SessionOptions, ensure_known
 from cloche.script.prepare import prepare
 from cloche.script.result import ScriptResult
 from cloche.script.session import ScriptSession
@@ -117,7 +117,8 @@ class ScriptRunner:
         `functions`, `mounts`, `files` and `memory` are as for `run_python`. Raises: as `run_python`.
         """
         kit = self._ready()
-        request = session_request(kit, options)
+        ensure_known(options, SessionOptions)
+        request = Request(kit, "", cast(ScriptOptions, options))
         with self._lock:
             self._ensure_open()
             session = ScriptSession(request, lambda mounts: self._box(request, mounts), self._note, self._forget)
@@ -148,6 +149,7 @@ class ScriptRunner:
     # -- one script ------------------------------------------------------------------------------------------------
 
     def _run(self, code: str, options: ScriptOptions, control: Control) -> ScriptResult:
+        ensure_known(options, ScriptOptions)
         request = Request(self._ready(), code, options)
         if request.files is None:
             return self._run_in(request, None, control)

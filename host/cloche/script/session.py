@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Unpack
 
 from cloche.engine.instance import Control
 from cloche.errors import ClocheError, UsageError
-from cloche.script.options import CallOptions, Request, script, wishes
+from cloche.script.options import CallOptions, Request, ensure_known, script, wishes
 from cloche.script.result import ScriptResult
 from cloche.script.workspace import NAME, Workspace, watched
 
@@ -62,13 +62,12 @@ class ScriptSession:
         return self._run(code, options, Control())
 
     def _run(self, code: str, options: CallOptions, control: Control) -> ScriptResult:
+        ensure_known(options, CallOptions)
         request, space = self._request, self._space
         limits = request.kit.limits(wishes({**options, "memory": request.limits.memory_bytes}))
         with self._lock:
             if not self.is_alive:
-                raise UsageError(
-                    "the session has ended, and its state is gone; open another", code="usage.closed"
-                )
+                raise UsageError("the session has ended, and its state is gone; open another", code="usage.closed")
             ready = script(code, options, request.names, self._directory)
             self._directory = None
             request.failures.clear()

@@ -33,7 +33,9 @@ class Workspace:
 
     def __init__(self, files: Mapping[str, bytes | str], limits: Limits, plugin: str) -> None:
         self._limits, self._plugin = limits, plugin
-        given = {_checked(name): data.encode() if isinstance(data, str) else bytes(data) for name, data in files.items()}
+        given = {
+            _checked(name): data.encode() if isinstance(data, str) else bytes(data) for name, data in files.items()
+        }
         self._ensure_within(len(given), sum(map(len, given.values())))
         self.directory = Path(tempfile.mkdtemp(prefix="cloche-script-"))
         self._known = given
@@ -69,9 +71,8 @@ class Workspace:
 
     def ensure_within(self) -> None:
         """Raises: LimitError (`limit.data`) when there are too many files and directories, or too many bytes."""
-        count = size = 0
-        for entry in _entries(self.directory):
-            count += 1
+        size = 0
+        for count, entry in enumerate(_entries(self.directory), 1):
             with contextlib.suppress(FileNotFoundError):  # the script removed it meanwhile
                 size += entry.stat(follow_symlinks=False).st_size
             depth = entry.path.count(os.sep) - str(self.directory).count(os.sep)
@@ -93,7 +94,8 @@ class Workspace:
         limits = self._limits
         if count > limits.data_files or size > limits.data_bytes:
             raise LimitError(
-                f"the script's files: {count} with {size} bytes; {limits.data_files} with {limits.data_bytes} bytes may be",
+                f"the script has {count} files and directories with {size} bytes; {limits.data_files} with "
+                f"{limits.data_bytes} bytes may be",
                 code="limit.data",
                 plugin=self._plugin,
             )
@@ -101,7 +103,7 @@ class Workspace:
 
 @contextlib.contextmanager
 def watched(space: Workspace | None, stop: Callable[[], None]) -> Iterator[None]:
-    """Count the files every `LOOK_EVERY_S` while the block runs; call `stop`, which makes it fail, when there is too much.
+    """Count the files every `LOOK_EVERY_S` while the block runs; call `stop`, which makes it fail, when it is too much.
 
     Raises: LimitError (`limit.data`) in place of the `usage.interrupted` that comes of it.
     """
@@ -143,7 +145,7 @@ def _checked(name: str) -> str:
 
 
 def _entries(directory: Path) -> Iterator[os.DirEntry[str]]:
-    """Everything below a directory, those of a directory before what is in it. Follows no link, and does not recurse."""
+    """Everything below a directory, a directory before what is in it. Follows no link, and does not recurse."""
     left = [str(directory)]
     while left:
         try:
@@ -160,15 +162,15 @@ def _entries(directory: Path) -> Iterator[os.DirEntry[str]]:
 def _remove(directory: Path) -> None:
     """Remove a tree of any depth: what lies deeper is lifted to the top first, so that nothing here recurses."""
     lifted = itertools.count()
-    while entries := list(os.scandir(directory)):
+    while entries := list(directory.iterdir()):
         for entry in entries:
-            if not entry.is_dir(follow_symlinks=False):
-                os.unlink(entry.path)
+            if entry.is_symlink() or not entry.is_dir():
+                entry.unlink()
                 continue
-            for inner in list(os.scandir(entry.path)):
-                if inner.is_dir(follow_symlinks=False):
-                    os.rename(inner.path, directory / f".{next(lifted)}-{secrets.token_hex(8)}")
+            for inner in list(entry.iterdir()):
+                if inner.is_symlink() or not inner.is_dir():
+                    inner.unlink()
                 else:
-                    os.unlink(inner.path)
-            os.rmdir(entry.path)
-    os.rmdir(directory)
+                    inner.rename(directory / f".{next(lifted)}-{secrets.token_hex(8)}")
+            entry.rmdir()
+    directory.rmdir()

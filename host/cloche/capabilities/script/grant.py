@@ -24,14 +24,12 @@ def intersect(request: Params, allowance: Params) -> Verdict:
     """The functions that are asked for and allowed."""
     assert isinstance(request, ScriptParams)
     assert isinstance(allowance, ScriptParams)
-    if request.functions is None:
-        granted, refused = allowance.functions, ()
-    else:
+    refused: tuple[str, ...] = ()
+    granted = allowance.functions
+    if request.functions is not None:
         granted, refused = common(request.functions, allowance.functions)
     reason = "all functions" if granted is None else f"functions {named(granted) or 'none'}"
-    return Verdict(
-        ScriptParams(functions=granted), reason + (f"; not allowed: {named(refused)}" if refused else "")
-    )
+    return Verdict(ScriptParams(functions=granted), reason + (f"; not allowed: {named(refused)}" if refused else ""))
 
 
 SCHEMA = GrantSchema(
