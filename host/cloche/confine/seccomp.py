@@ -26,6 +26,7 @@ class Group(StrEnum):
     NATIVE_CODE = "native-code"
     OPEN_FILES = "open-files"
     WRITE_FILES = "write-files"
+    MOVE_FILES = "move-files"
     EXECUTE = "execute"
     MESSAGES = "messages"
     EVENTS = "events"
@@ -51,6 +52,10 @@ GROUPS: dict[Group, tuple[str, tuple[str, ...]]] = {
     )),
     Group.WRITE_FILES: ("make and remove files where Landlock lets it", (
         "mkdir", "mkdirat", "unlink", "unlinkat", "fsync", "fdatasync",
+    )),
+    # Not utimensat: Landlock does not look at it, so it would change times anywhere.
+    Group.MOVE_FILES: ("append to, rename and link files where Landlock lets it", (
+        "pwritev2", "renameat", "renameat2", "linkat", "symlinkat",
     )),
     Group.EXECUTE: ("become the program that Landlock lets be executed, once and for all", ("execve",)),
     Group.MESSAGES: ("talk over sockets that it was given; it cannot make or connect one", (

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from cloche.errors import EngineError, LimitError, UsageError
-from cloche.model import Err, Limits
+from cloche.errors import ClocheError, EngineError, LimitError, UsageError
+from cloche.model import Err, Limits, Usage
 from cloche.script.image import EXECUTOR
 from cloche.script.result import ScriptResult
 from cloche.wit.types import Export, Interface
@@ -90,7 +90,11 @@ class Box:
             UsageError (`usage.argument`) for a script that cannot be started, `usage.interrupted`.
         """
         first = instance.first_cost
-        answer, usage = instance.call(self._execute, [script.record(keep=keep)], limits, control)
+        try:
+            answer, usage = instance.call(self._execute, [script.record(keep=keep)], limits, control)
+        except ClocheError as error:
+            error.usage = error.usage or Usage()  # what failed before the guest was called
+            raise
         if first is not None:
             usage = first + usage
             instance.charge_next_call(None)

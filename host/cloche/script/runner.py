@@ -14,7 +14,7 @@ from time import time
 from typing import TYPE_CHECKING, Unpack, cast
 
 from cloche.engine.instance import Control
-from cloche.engine.wasi import Mount
+from cloche.engine.wasi import Mount, outward_links
 from cloche.errors import ClocheError, EngineError, LimitError, UsageError
 from cloche.model import Limits, Tier
 from cloche.observe.events import Event, EventKind
@@ -188,6 +188,7 @@ class ScriptRunner:
                     yield box
                 finally:
                     box.close()
+                    self._note_links(request)
             else:
                 shared = self._enter(request.kit, request.limits)
                 try:
@@ -254,6 +255,13 @@ class ScriptRunner:
         usage = None if ended.usage is None else ended.usage.to_json()
         kind = EventKind.LIMIT if ended.code.startswith("limit.") else EventKind.TRAP
         self._emit(kind, {"code": ended.code, "message": ended.message, "function": "execute", "usage": usage})
+
+    def _note_links(self, request: Request) -> None:
+        """Tell of links that a script may have left in a mount, and that others would follow (H27)."""
+        for mount in request.mounts:
+            for link in outward_links(mount) if mount.writable else ():
+                data = {"text": "a link in a writable mount leads out of it", "untrusted": {"path": link}}
+                self._emit(EventKind.WARNING, data)
 
     def _emit(self, kind: EventKind, data: Mapping[str, object]) -> None:
         kit = self._kit

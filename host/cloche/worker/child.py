@@ -56,7 +56,7 @@ from cloche.worker.messages import (
 )
 
 GROUPS = (seccomp.Group.COMPUTE, seccomp.Group.THREADS, seccomp.Group.MESSAGES, seccomp.Group.EVENTS)
-"""What every worker may do; with mounts also `OPEN_FILES`, with writable ones `WRITE_FILES`."""
+"""What every worker may do; with mounts also `OPEN_FILES`, with writable ones `WRITE_FILES` and `MOVE_FILES`."""
 
 _STACK_BYTES = 8 << 20
 _MOST_DESCRIPTORS = 250
@@ -366,7 +366,7 @@ def _close_the_rest(mounts: Sequence[Mount]) -> bool:
     if mounts:
         groups.append(seccomp.Group.OPEN_FILES)
     if any(mount.writable for mount in mounts):
-        groups.append(seccomp.Group.WRITE_FILES)
+        groups += [seccomp.Group.WRITE_FILES, seccomp.Group.MOVE_FILES]
     return seccomp.restrict(groups, all_threads=True)
 
 
