@@ -21,7 +21,8 @@ from cloche.caches import Caches
 from cloche.capabilities.api import Capability
 from cloche.catalog import Catalog, build_catalog, installed_capabilities, interface_named
 from cloche.config import Settings as HostSettings
-from cloche.config import ensure_private_directory, operator_policy, read_secret
+from cloche.config import ensure_private_directory
+from cloche.engine.cache_entry import EntryKey
 from cloche.engine.code import CodeStore, NativeCode
 from cloche.engine.compile import Progress, ProgressSink
 from cloche.engine.engine import Engine
@@ -50,6 +51,7 @@ from cloche.manifest.value import Manifest
 from cloche.model import PLUGIN_ID, Digest, Metering, PluginId, State, Tier, Trusted
 from cloche.observe.events import Event, EventKind, Sink
 from cloche.observe.stream import EventStream
+from cloche.policies import operator_policy, read_secret
 from cloche.runtime.builtin import BuiltinBackend
 from cloche.runtime.call import About, ComponentBackend, Housing
 from cloche.runtime.functions import Backend
@@ -59,7 +61,8 @@ from cloche.runtime.plugin import ExtensionPoint, Facts, Plugin
 from cloche.runtime.services import Granted, Identity, Services
 from cloche.storage import storage_directory
 from cloche.wit.store import TypeStore
-from cloche.worker.house import House, Lodging
+from cloche.worker.house import House
+from cloche.worker.orders import Lodging
 from cloche.worker.process import is_available
 from cloche_accel.devices import find_devices
 
@@ -226,8 +229,12 @@ class Host:
                 self._catalog = build_catalog(installed_capabilities(), self._given, self._points, self._types)
             return self._catalog
 
-    def lodging(self, candidate: Candidate, *, progress: ProgressSink | None = None, anew: bool = False) -> Lodging:
-        """What a worker has to know to run `candidate`; the caller closes its descriptors. Loads nothing.
+    def lodging(
+        self, candidate: Candidate, *, progress: ProgressSink | None = None, anew: bool = False
+    ) -> tuple[Lodging, EntryKey]:
+        """What a worker has to know to run `candidate`, and the cache's key of its code. Loads nothing.
+
+        The caller closes the descriptors.
 
         Blocks as `load`. `anew` compiles even when its code is cached. Raises: as `load`.
         """
@@ -237,7 +244,7 @@ class Host:
             if anew:
                 code.forget(digest)
             native = code.native(candidate.runnable, digest, progress, whole=True)
-        return self._lodging(candidate, profile, _store_bounds(candidate), _mounts(candidate), native)
+        return self._lodging(candidate, profile, _store_bounds(candidate), _mounts(candidate), native), code.key(digest)
 
     @property
     def code(self) -> CodeStore:

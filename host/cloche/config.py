@@ -14,7 +14,6 @@ A variable that starts with `CLOCHE_` and is not in this table is an error, so t
 
 from __future__ import annotations
 
-import difflib
 import errno
 import os
 import stat
@@ -23,13 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-import platformdirs
-
-from cloche.errors import GrantError, ManifestError, RegistryError, UsageError
-from cloche.files import read_regular
-from cloche.grants.policy import Policy, SecretRef, SecretSource
-from cloche.grants.policy_file import POLICY_FILE, parse_policy
-from cloche.manifest.document import MAX_DOCUMENT_BYTES
+from cloche.errors import RegistryError, UsageError
 from cloche.quantities import QuantityError, parse_size
 from cloche.text import one_line
 
@@ -37,10 +30,12 @@ T = TypeVar("T")
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
 LOG_FORMATS = ("text", "json")
-MAX_SECRET_CHARS = 64 << 10
 DEFAULT_CACHE_BYTES = 4 << 30  # about a hundred Python plugins of 38 MB native code each
 LEAST_CACHE_BYTES = 64 << 20  # room for the native code of one Python plugin, else every start would compile
 MOST_CACHE_BYTES = 1 << 44
+
+POLICY_FILE = "policy.toml"
+"""The name of the operator's policy in the home."""
 
 PREFIX = "CLOCHE_"
 VARIABLES = (
@@ -80,6 +75,8 @@ class Settings:
             if name.startswith(PREFIX) and text
         }
         for name in sorted(given.keys() - set(VARIABLES)):
+            import difflib  # noqa: PLC0415 - for the error only
+
             near = difflib.get_close_matches(name, VARIABLES, n=1, cutoff=0.75)
             hint = f"; did you mean {near[0]}?" if near else f"; known are {', '.join(VARIABLES)}"
             raise UsageError(f"the environment variable {name} is not a setting of Cloche{hint}")
@@ -125,30 +122,10 @@ class Settings:
         return own
 
 
-def read_policy(file: Path) -> Policy:
-    """The policy in `file`. Blocks on the disk.
-
-    Raises: ManifestError (`policy.missing` when the file cannot be read, else `policy.*` for what is wrong with it).
-    """
-    try:
-        data = read_regular(file, MAX_DOCUMENT_BYTES + 1)
-    except OSError as error:
-        text = f"the policy {one_line(file)} cannot be read: {error.strerror or error}"
-        raise ManifestError(text, code="policy.missing") from error
-    return parse_policy(data, str(file))
-
-
-def operator_policy(settings: Settings, file: Path | None = None) -> Policy:
-    """The policy in `file`, else in the settings' own; without either the empty one, named for where one would be read.
-
-    Blocks on the disk. Raises: as `read_policy`.
-    """
-    found = file or settings.policy_file()
-    return Policy(file=str(settings.home / POLICY_FILE)) if found is None else read_policy(found)
-
-
 def default_home() -> Path:
     """The home when `CLOCHE_HOME` is not set: `cloche` in the platform's user data directory."""
+    import platformdirs  # noqa: PLC0415 - where the environment names a home, nobody pays for it
+
     return Path(platformdirs.user_data_dir("cloche", appauthor=False))
 
 
@@ -173,35 +150,6 @@ def ensure_private_directory(path: Path) -> Path:
     except ValueError as error:
         raise RegistryError(f"cannot use {one_line(path)}: {error}; set CLOCHE_HOME to another directory") from error
     return path
-
-
-def read_secret(name: str, reference: SecretRef) -> str:
-    """The text of a secret that the policy refers to. Read where the plugin is loaded, never logged.
-
-    Raises: GrantError (`grant.refused`) naming the secret and where it should have been.
-    """
-    if reference.source is SecretSource.VALUE:
-        return reference.text
-    if reference.source is SecretSource.ENV:
-        text = os.environ.get(reference.text)
-        if text is None:
-            raise GrantError(
-                f"secret {name}: the variable {reference.text}, which the policy names, is not set",
-                code="grant.refused",
-            )
-        return text
-    try:
-        with open(reference.text, encoding="utf-8") as file:  # noqa: PTH123 - one read, whatever the file is
-            text = file.read(MAX_SECRET_CHARS + 2).removesuffix("\n")
-    except (OSError, UnicodeError) as error:
-        raise GrantError(
-            f"secret {name}: {reference.text}, which the policy names, cannot be read: {error}", code="grant.refused"
-        ) from error
-    if len(text) > MAX_SECRET_CHARS:
-        raise GrantError(
-            f"secret {name}: {reference.text} has more than {MAX_SECRET_CHARS} characters", code="grant.refused"
-        )
-    return text
 
 
 def home_error(path: Path, error: OSError) -> RegistryError:

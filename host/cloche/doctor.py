@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from cloche.catalog import build_catalog, installed_capabilities
-from cloche.config import Settings, ensure_private_directory, home_error, read_policy
+from cloche.config import Settings, ensure_private_directory, home_error
 from cloche.confine.level import offered
 from cloche.engine.engine import Engine
 from cloche.engine.ffi import TESTED_VERSIONS, library
@@ -20,6 +20,7 @@ from cloche.engine.interrupts import Interrupts
 from cloche.engine.profile import Profile
 from cloche.errors import ClocheError
 from cloche.model import GIB, MIB, Metering
+from cloche.policies import read_policy
 from cloche.remedies import REMEDIES
 from cloche.wit.store import TypeStore
 from cloche_accel.devices import find_devices

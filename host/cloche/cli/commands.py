@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cloche.cli import authoring, cache, calling, demo, doctor, grants, inspecting
+from cloche.cli import authoring, cache, calling, demo, doctor, executing, grants, inspecting
 from cloche.version import VERSION
 
 
@@ -23,7 +23,7 @@ def application() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
     )
     app.callback()(_root)
-    for group in (authoring, inspecting, calling, grants, cache, doctor, demo):
+    for group in (authoring, inspecting, calling, executing, grants, cache, doctor, demo):
         group.register(app)
     return app
 

@@ -34,7 +34,9 @@ def run(words: Sequence[str] | None = None) -> int:
 
 
 def _answer(words: Sequence[str]) -> int:
-    status = _version() if words == ["--version"] else _run(words)
+    status = _version() if words == ["--version"] else _quick(words)
+    if status is None:
+        status = _run(words)
     sys.stdout.flush()
     return status
 
@@ -58,6 +60,16 @@ def _version() -> int:
 
     sys.stdout.write(f"cloche {VERSION}\n")
     return 0
+
+
+def _quick(words: Sequence[str]) -> int | None:
+    """The answer of a command that must not wait for typer; None where typer has to read the words."""
+    if words[:1] != ["exec"]:
+        return None
+    from cloche.cli.execute import parse, perform
+
+    request = parse(words[1:])
+    return None if request is None else perform(request)
 
 
 def _wants_json(words: Sequence[str]) -> bool:

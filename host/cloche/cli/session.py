@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from cloche.artifact import plugin_id
 from cloche.cli.errors import Told, interrupted, report
 from cloche.cli.render import Screen
-from cloche.config import LOG_LEVELS, Settings, operator_policy
+from cloche.config import LOG_LEVELS, Settings
 from cloche.errors import ClocheError, GuestTrap, LimitError, UsageError
 from cloche.grants.layer import layer_policy
 from cloche.grants.policy import Mount, MountMode, Policy
@@ -21,6 +21,7 @@ from cloche.manifest.schema import check_mount_name
 from cloche.model import BOUNDS, Trusted
 from cloche.observe.events import Event, EventKind, Sink
 from cloche.observe.log import LogSink, console_renderer, json_renderer, level_of
+from cloche.policies import operator_policy
 from cloche.quantities import (
     QuantityError,
     format_duration_ms,

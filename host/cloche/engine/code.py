@@ -38,7 +38,7 @@ from cloche.engine.compile import (
     compile_code,
     ensure_compilable,
 )
-from cloche.engine.ffi import library
+from cloche.engine.ffi import engine_build
 from cloche.engine.modules import SPLIT_LEAST_BYTES, Split, SplitError, split_component
 from cloche.engine.profile import Profile
 from cloche.errors import ClocheError, ContractError, EngineError, RegistryError
@@ -121,7 +121,7 @@ class CodeStore:
         self._profile, self._emit, self._limits = profile, emit, limits
         self._warned: set[str] = set()
         self._cache = NativeCache(home / "cache" / "native", max_bytes=max_bytes, warn=self._warn)
-        self._target, self._engine_build = target(), _engine_build()
+        self._target, self._engine_build = target(), engine_build()
         self._slots = threading.BoundedSemaphore(COMPILES_AT_ONCE)
         self._shared = _SharedCode()
         self.compiled_whole: set[Digest] = set()
@@ -160,6 +160,10 @@ class CodeStore:
             code.close()
             raise
         return code
+
+    def key(self, digest: Digest) -> EntryKey:
+        """What the native code of a whole component is known by in the cache."""
+        return self._key(digest, CodeKind.COMPONENT)
 
     def cached_whole(self, digest: Digest) -> NativeCode | None:
         """Verified native code of the whole component from the cache, or None; never compiles. Blocks on the disk."""
@@ -419,18 +423,6 @@ class CodeStore:
             return
         self._warned.add(text)
         self._emit(EventKind.WARNING, {"text": text, "subject": "native-code"})
-
-
-def _engine_build() -> str:
-    """Which engine compiles: two builds of one version may differ in what they make and take."""
-    lib = library()
-    try:
-        status = lib.path.stat()
-    except OSError as error:
-        raise EngineError(
-            f"the engine library {lib.path} is gone: {error.strerror}; start anew", code="engine.unsupported"
-        ) from error
-    return f"{lib.version} {status.st_size} {int(status.st_mtime)}"
 
 
 class _Job:

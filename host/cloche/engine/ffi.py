@@ -255,6 +255,18 @@ def library() -> Library:
     return Library(found[0], _version(package))
 
 
+def engine_build() -> str:
+    """Which engine compiles: two builds of one version may differ in what they make and take."""
+    lib = library()
+    try:
+        status = lib.path.stat()
+    except OSError as error:
+        raise EngineError(
+            f"the engine library {lib.path} is gone: {error.strerror}; start anew", code="engine.unsupported"
+        ) from error
+    return f"{lib.version} {status.st_size} {int(status.st_mtime)}"
+
+
 MAX_MESSAGE_BYTES = 64 << 10
 """Most bytes of an engine's message that are kept, from its start and its end: it quotes names out of the component."""
 

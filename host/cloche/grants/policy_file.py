@@ -27,7 +27,6 @@ from cloche.manifest.schema import MAX_ENTRIES, CapabilityId, ConfigKey, LimitsT
 from cloche.manifest.value import freeze
 from cloche.model import PLUGIN_ID, Digest, Tier
 
-POLICY_FILE = "policy.toml"
 FORMAT_VERSION = 1
 
 _PUBLISHER = re.compile(r"[a-z][a-z0-9]*(?:-[a-z0-9]+)*")
@@ -35,7 +34,7 @@ _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,255}")
 
 
-def parse_policy(data: bytes, file: str = POLICY_FILE) -> Policy:
+def parse_policy(data: bytes, file: str = "policy.toml") -> Policy:
     """Read a policy; `file` is the name that messages use. Opens nothing and never blocks.
 
     Raises: DocumentError, a ManifestError that lists every problem at once (`policy.syntax`, `policy.version`,

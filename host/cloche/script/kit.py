@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -12,8 +12,9 @@ from cloche.model import BOUNDS, Limits, ensure_limit
 
 if TYPE_CHECKING:
     from cloche.binary.survey import Survey
+    from cloche.engine.cache_entry import EntryKey
     from cloche.engine.wasi import Mount
-    from cloche.worker.house import Lodging
+    from cloche.worker.orders import Lodging
 
 FILES = "wasi:filesystem"
 FUNCTIONS = "cloche:script"
@@ -24,13 +25,14 @@ class Kit:
     """An image, ready to be run. It owns the descriptors in `lodging`; `close` it.
 
     `ceilings` are the limits that the policy sets, by the names of `model.BOUNDS`; `denied` says why `FILES` or
-    `FUNCTIONS` are refused, where they are.
+    `FUNCTIONS` are refused, where they are. `code` is what its native code is known by in the cache.
     """
 
     lodging: Lodging
-    survey: Survey
+    survey: Callable[[], Survey]
     ceilings: Mapping[str, int]
     denied: Mapping[str, str]
+    code: EntryKey
 
     def limits(self, wishes: Mapping[str, int]) -> Limits:
         """The limits with these wishes of the caller. Raises: LimitError (`limit.range`)."""
@@ -59,7 +61,7 @@ class Kit:
         if limits.memory_bytes != self.lodging.limits.memory_bytes:
             from cloche.binary.plan import memory_plan  # noqa: PLC0415 - only for another memory than the usual one
 
-            plan = memory_plan(self.survey, limits.memory_bytes)
+            plan = memory_plan(self.survey(), limits.memory_bytes)
             bounds = replace(bounds, memory_bytes=plan.memory_size, table_elements=plan.table_elements)
         return replace(self.lodging, limits=limits, bounds=bounds, mounts=(*self.lodging.mounts, *mounts))
 

@@ -53,8 +53,8 @@ def prepare(
                 code="trust.untrusted-unavailable",
                 plugin=name,
             )
-        lodging = host.lodging(candidate, progress=progress, anew=anew)
-    return Kit(lodging, candidate.survey, ceilings, dict(_denied(candidate)))
+        lodging, key = host.lodging(candidate, progress=progress, anew=anew)
+    return Kit(lodging, lambda: candidate.survey, ceilings, dict(_denied(candidate)), key)
 
 
 def _denied(candidate: Candidate) -> Iterator[tuple[str, str]]:

@@ -23,13 +23,11 @@ from cloche.engine.engine import Engine
 from cloche.engine.ffi import library
 from cloche.engine.instance import Instance, Settings, StoreBounds, Target
 from cloche.engine.interrupts import Interrupts
-from cloche.engine.linker import CodeFiles, HostSlot, Import, Linker
+from cloche.engine.linker import CodeFiles, HostSlot, Linker
 from cloche.engine.mapping import hold_maps
-from cloche.engine.profile import Profile
 from cloche.engine.wasi import Mount
 from cloche.errors import CapabilityError, ClocheError, GuestTrap
-from cloche.model import Limits, Metering, Usage
-from cloche.wit.plain import from_plain, function_from_plain
+from cloche.model import Limits, Usage
 from cloche.wit.types import Export, ResourceType
 from cloche.worker import selftest
 from cloche.worker.channel import Channel, ChannelClosed, receive_whole
@@ -54,6 +52,7 @@ from cloche.worker.messages import (
     encode,
     from_host,
 )
+from cloche.worker.orders import exports_of, imports_of, profile_of
 
 GROUPS = (seccomp.Group.COMPUTE, seccomp.Group.THREADS, seccomp.Group.MESSAGES, seccomp.Group.EVENTS)
 """What every worker may do; with mounts also `OPEN_FILES`, with writable ones `WRITE_FILES` and `MOVE_FILES`."""
@@ -205,17 +204,15 @@ class _Worker:
             for (name, writable), descriptor in zip(order.mounts, descriptors, strict=True)
         )
         abi = _close_files(mounts)  # the engine starts threads, and each thread has the files of who started it
-        profile = Profile(**{**order.profile, "metering": Metering(order.profile["metering"])})
-        self._engine = Engine(profile, Interrupts())
+        self._engine = Engine(profile_of(order), Interrupts())
         self._limits = Limits(**order.limits)
         files = CodeFiles(code[0], tuple(zip(order.modules, code[1:], strict=True)))
-        imports = [_import_from(plain) for plain in order.imports]
-        self._linker = Linker(self._engine, files, imports, wasi=True)
+        self._linker = Linker(self._engine, files, imports_of(order), wasi=True)
         for descriptor in code:
             os.close(descriptor)
         self._hosts = frozenset(self._linker.type_ids)
         self._plans = [WirePlan(slot.function) for slot in self._linker.slots]
-        self._exports = [Export(interface, function_from_plain(plain)) for interface, plain in order.exports]
+        self._exports = [Export(interface, function) for interface, function in exports_of(order)]
         self._export_plans = [WirePlan(export.function) for export in self._exports]
         self._settings = Settings(
             plugin=order.plugin,
@@ -381,21 +378,4 @@ def _cost(usage: Usage) -> Cost:
         usage.bytes_in,
         usage.bytes_out,
         usage.instance_calls,
-    )
-
-
-def _import_from(plain: Any) -> Import:
-    name, capability, functions, resources, closed, answers = plain
-    found = tuple(map(function_from_plain, functions))
-    by_name = {function.name: function for function in found}
-    return Import(
-        name,
-        capability,
-        found,
-        tuple((word, from_plain(kind)) for word, kind in resources),
-        closed,
-        {
-            word: WirePlan(by_name[word]).read_result(memoryview(data), None, _MOST_BYTES)[0]
-            for word, data in answers.items()
-        },
     )

@@ -2,52 +2,26 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from cloche.engine.codec.wire import WirePlan
-from cloche.engine.instance import Cancellation, StoreBounds, Target
-from cloche.engine.linker import HostSlot, Import, host_slots
-from cloche.engine.profile import Profile
-from cloche.engine.wasi import Mount
+from cloche.engine.instance import Cancellation, Target
+from cloche.engine.linker import HostSlot, host_slots
 from cloche.errors import EngineError, LimitError, TrustError, UsageError
-from cloche.model import GIB, MIB, Limits
-from cloche.wit.plain import function_to_plain, to_plain
-from cloche.wit.types import Function, Interface, ResourceType
+from cloche.model import Limits
+from cloche.wit.types import ResourceType
 from cloche.worker.instance import RemoteInstance, RemoteSettings
-from cloche.worker.messages import Order
+from cloche.worker.orders import Lodging, exported, order_of
 from cloche.worker.process import WorkerProcess
 
-BASE_BYTES = 320 * MIB
-"""Memory of a worker before any guest runs, with room for code: interpreter, engine, native code, stacks."""
-CALL_BYTES = 256 * MIB
-"""Beside its guest's memory, what one call may take in the worker: values on their way in and out (H7)."""
 BACK_OFF_S = (0.0, 0.0, 0.05, 0.1, 0.2, 0.4, 0.8)
 """Waiting before a worker is started again, by the number of its crashes within the last minute."""
-
-
-@dataclass(frozen=True, slots=True)
-class Lodging:
-    """What a worker has to know of a plugin; the descriptors stay the caller's. `lockdown` is what it must reach."""
-
-    plugin: str
-    profile: Profile
-    component: int
-    modules: tuple[tuple[str, int], ...]
-    imports: tuple[Import, ...]
-    exports: tuple[tuple[str | None, Interface], ...]
-    limits: Limits
-    bounds: StoreBounds
-    probe: str | None
-    mounts: tuple[Mount, ...]
-    concurrency: int
-    lockdown: str
 
 
 class House:
@@ -67,8 +41,8 @@ class House:
         self._quarantined = self._is_closed = False
         self._last_reason = ""
         self._live: dict[int, RemoteInstance] = {}
-        functions = _exported(lodging.exports)
-        self._order = _order(lodging, functions)
+        functions = exported(lodging.exports)
+        self._order = order_of(lodging)
         slots = tuple(host_slots(lodging.imports))
         self.settings = RemoteSettings(
             plugin=lodging.plugin,
@@ -200,40 +174,3 @@ class House:
                 os.close(descriptor)
         self._tell("worker-started", {"pid": worker.pid, "level": level.word})
         return worker
-
-
-def _exported(exports: Sequence[tuple[str | None, Interface]]) -> list[tuple[str | None, Function]]:
-    return [(name, function) for name, interface in exports for function in interface.functions]
-
-
-def _order(lodging: Lodging, functions: Sequence[tuple[str | None, Function]]) -> Order:
-    limits = lodging.limits
-    return Order(
-        plugin=lodging.plugin,
-        profile={**dataclasses.asdict(lodging.profile), "metering": lodging.profile.metering.value},
-        modules=[name for name, _ in lodging.modules],
-        imports=[_import(item) for item in lodging.imports],
-        exports=[[export, function_to_plain(function)] for export, function in functions],
-        limits=dataclasses.asdict(limits),
-        bounds=dataclasses.asdict(lodging.bounds),
-        probe=lodging.probe,
-        mounts=[(mount.name, mount.writable) for mount in lodging.mounts],
-        data_bytes=min(BASE_BYTES + lodging.concurrency * (limits.memory_bytes + CALL_BYTES), 1024 * GIB),
-    )
-
-
-def _import(item: Import) -> list[Any]:
-    by_name = {function.name: function for function in item.functions}
-    answers = {
-        name: b"".join(WirePlan(by_name[name]).write_result(value, None, 1 << 20, by_host=True).segments)
-        for name, value in item.answers.items()
-        if name in by_name
-    }
-    return [
-        item.name,
-        item.capability,
-        [function_to_plain(function) for function in item.functions],
-        [[name, to_plain(kind)] for name, kind in item.resources],
-        item.closed,
-        answers,
-    ]

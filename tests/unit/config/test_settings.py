@@ -17,10 +17,9 @@ from cloche.config import (
     default_home,
     ensure_private_directory,
     home_error,
-    operator_policy,
-    read_policy,
 )
 from cloche.errors import ManifestError, RegistryError, UsageError
+from cloche.policies import operator_policy, read_policy
 
 
 def test_defaults_need_no_environment() -> None:
