@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Any
 
 from cloche.engine.codec.wire import WirePlan
@@ -17,6 +15,7 @@ from cloche.engine.linker import HostSlot, Import, host_slots
 from cloche.engine.profile import Profile
 from cloche.engine.wasi import Mount
 from cloche.errors import EngineError, LimitError, TrustError, UsageError
+from cloche.frozen import as_dict, dataclass, replace
 from cloche.model import GIB, MIB, Limits
 from cloche.wit.plain import function_to_plain, to_plain
 from cloche.wit.types import Function, Interface, ResourceType
@@ -210,12 +209,12 @@ def _order(lodging: Lodging, functions: Sequence[tuple[str | None, Function]]) -
     limits = lodging.limits
     return Order(
         plugin=lodging.plugin,
-        profile={**dataclasses.asdict(lodging.profile), "metering": lodging.profile.metering.value},
+        profile={**as_dict(lodging.profile), "metering": lodging.profile.metering.value},
         modules=[name for name, _ in lodging.modules],
         imports=[_import(item) for item in lodging.imports],
         exports=[[export, function_to_plain(function)] for export, function in functions],
-        limits=dataclasses.asdict(limits),
-        bounds=dataclasses.asdict(lodging.bounds),
+        limits=as_dict(limits),
+        bounds=as_dict(lodging.bounds),
         probe=lodging.probe,
         mounts=[(mount.name, mount.writable) for mount in lodging.mounts],
         data_bytes=min(BASE_BYTES + lodging.concurrency * (limits.memory_bytes + CALL_BYTES), 1024 * GIB),
