@@ -18,9 +18,10 @@ A code never changes its meaning. CLI exit status and metric labels derive from 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar
+
+from cloche.frozen import dataclass
 
 if TYPE_CHECKING:
     from cloche.model import Usage

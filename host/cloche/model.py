@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import re
 import sys
-from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import Any, Generic, NamedTuple, NewType, TypeVar
 
 from cloche.errors import LimitError
+from cloche.frozen import dataclass
 from cloche.text import show
 
 PluginId = NewType("PluginId", str)
@@ -187,8 +187,8 @@ class Limits:
     restarts_per_minute: int = BOUNDS["restarts_per_minute"].default
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            ensure_limit(field.name, getattr(self, field.name))
+        for name in BOUNDS:
+            ensure_limit(name, getattr(self, name))
 
 
 def ensure_limit(name: str, value: object) -> int:

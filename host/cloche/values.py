@@ -6,22 +6,26 @@ The Python type is a function of the WIT type alone, never of a value's size, of
 
 from __future__ import annotations
 
-import dataclasses
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import Enum, Flag, StrEnum
 from itertools import islice
 from numbers import Number
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 from weakref import WeakValueDictionary
 
-import numpy as np
-
 from cloche.errors import UsageError
+from cloche.frozen import dataclass
+from cloche.lazy_numpy import numpy_type
 from cloche.model import Err, Ok, Some, same
+from cloche.wit.carried import children
 from cloche.wit.names import pascal, snake
-from cloche.wit.types import EnumType, FlagsType, Prim, RecordType, TupleType, Type, VariantType
+from cloche.wit.types import EnumType, FlagsType, ListType, Prim, RecordType, TupleType, Type, VariantType
+
+if TYPE_CHECKING:
+    import numpy as np
+else:
+    from cloche import lazy_numpy as np
 
 MAX_SHOWN_CHARACTERS = 80
 """Longest string, in characters, that a repr shows."""
@@ -90,7 +94,7 @@ def _shown(value: object, levels: int) -> str:
         return f"<{len(value)} bytes>"
     if isinstance(value, memoryview):
         return f"<{value.nbytes} bytes>"
-    if isinstance(value, np.ndarray):
+    if isinstance(value, numpy_type("ndarray")):
         return f"<array of {' x '.join(map(str, value.shape))} {'records' if value.dtype.names else value.dtype}>"
     if isinstance(value, str) and not isinstance(value, Enum) and len(value) > MAX_SHOWN_CHARACTERS:
         return f"<{len(value)} characters>"
@@ -98,9 +102,9 @@ def _shown(value: object, levels: int) -> str:
         return f"<int of {value.bit_length()} bits>"
     if isinstance(value, list | tuple | dict | set | frozenset):
         return _shown_items(value, levels)
-    if isinstance(value, _Generated | Ok | Err | Some | Case | np.void):
+    if isinstance(value, (_Generated, Ok, Err, Some, Case, numpy_type("void"))):
         return _shown_parts(value, levels) if levels else f"<{type(value).__name__}>"
-    if value is None or isinstance(value, str | Number | Enum | np.generic):
+    if value is None or isinstance(value, (str, Number, Enum, numpy_type("generic"))):
         return repr(value)
     return f"<class {value.__qualname__}>" if isinstance(value, type) else f"<{type(value).__name__}>"
 
@@ -118,14 +122,14 @@ def _shown_items(value: Any, levels: int) -> str:
 
 
 def _shown_parts(value: Any, levels: int) -> str:
-    if isinstance(value, np.void):
+    if isinstance(value, numpy_type("void")):
         return brief(value.item(), levels - 1)
     if isinstance(value, Case):
         return f"Case({value.name!r}, {brief(value.payload, levels - 1)})"
     name = type(value).__qualname__
     if isinstance(value, Variant):
         return f"{name}({brief(value.value, levels - 1) if isinstance(value, _Full) else ''})"
-    parts = (f"{field.name}={brief(getattr(value, field.name), levels - 1)}" for field in dataclasses.fields(value))
+    parts = (f"{field}={brief(getattr(value, field), levels - 1)}" for field in type(value).__match_args__)
     return f"{name}({', '.join(parts)})"
 
 
@@ -179,7 +183,7 @@ class _Flags(Flag):
 
 
 def _parts(value: Any) -> tuple[Any, ...]:
-    return tuple(getattr(value, field.name) for field in dataclasses.fields(value))
+    return tuple(getattr(value, field) for field in type(value).__match_args__)
 
 
 def _remake(type_: Type, case: str | None, parts: tuple[Any, ...]) -> Any:
@@ -191,15 +195,14 @@ def _remake(type_: Type, case: str | None, parts: tuple[Any, ...]) -> Any:
 def _record_class(type_: RecordType) -> type:
     names = tuple(snake(field.name) for field in type_.fields)
     doc = f"Record `{type_.name}`."
-    return dataclasses.make_dataclass(
-        pascal(type_.name.name),
-        [(name, Any) for name in names],
-        bases=(_Generated,),
-        frozen=True,
-        eq=False,
-        repr=False,
-        namespace={"__slots__": names, "__module__": __name__, "__doc__": doc, "_type": type_},
-    )
+    namespace = {
+        "__slots__": names,
+        "__module__": __name__,
+        "__doc__": doc,
+        "__annotations__": dict.fromkeys(names, Any),
+        "_type": type_,
+    }
+    return dataclass(frozen=True, eq=False, repr=False)(type(pascal(type_.name.name), (_Generated,), namespace))
 
 
 def _variant_class(type_: VariantType) -> type:
@@ -270,19 +273,38 @@ def dtype_for(type_: Type) -> np.dtype[Any] | None:
     records and tuples give a structured dtype with the canonical ABI's offsets and padding; a tuple's fields are named
     `f0`, `f1`, …. Bool alone has none: `list<bool>` is a list. Added in 0.1.
     """
+    return _dtype(type_) if is_numeric(type_) else None
+
+
+def is_numeric(type_: Type) -> bool:
+    """Whether lists of `type_` are numpy arrays (or bytes, for u8): see `dtype_for`. Imports nothing."""
+    if isinstance(type_, RecordType):
+        parts = tuple(field.type for field in type_.fields)
+    elif isinstance(type_, TupleType):
+        parts = type_.items
+    else:
+        return isinstance(type_, Prim) and type_ in _NUMBERS
+    return bool(parts) and all(part is Prim.BOOL or is_numeric(part) for part in parts)
+
+
+def has_arrays(type_: Type) -> bool:
+    """Whether numpy's arrays stand in values of a type that can be carried. Imports nothing."""
+    if isinstance(type_, ListType) and is_numeric(type_.element):
+        return type_.element is not Prim.U8
+    return any(map(has_arrays, children(type_)))
+
+
+def _dtype(type_: Type) -> np.dtype[Any]:
     if isinstance(type_, Prim):
-        return np.dtype(_NUMBERS[type_]) if type_ in _NUMBERS else None
+        return np.dtype("?" if type_ is Prim.BOOL else _NUMBERS[type_])
     if isinstance(type_, RecordType):
         named: list[tuple[str, Type]] = [(snake(field.name), field.type) for field in type_.fields]
-    elif isinstance(type_, TupleType):
-        named = [(f"f{index}", item) for index, item in enumerate(type_.items)]
     else:
-        return None
+        assert isinstance(type_, TupleType)
+        named = [(f"f{index}", item) for index, item in enumerate(type_.items)]
     names, formats, offsets, at, widest = [], [], [], 0, 1
     for name, item in named:
-        inner = np.dtype("?") if item is Prim.BOOL else dtype_for(item)
-        if inner is None:
-            return None
+        inner = _dtype(item)
         align = _alignment(inner)
         at = -(-at // align) * align
         names.append(name)
@@ -290,8 +312,6 @@ def dtype_for(type_: Type) -> np.dtype[Any] | None:
         offsets.append(at)
         at += inner.itemsize
         widest = max(widest, align)
-    if not names:
-        return None
     return np.dtype({"names": names, "formats": formats, "offsets": offsets, "itemsize": -(-at // widest) * widest})
 
 
@@ -303,4 +323,4 @@ def _alignment(dtype: np.dtype[Any]) -> int:
     return max(_alignment(field[0]) for field in fields.values())
 
 
-__all__ = ["Case", "Variant", "brief", "class_for", "dtype_for", "member_name", "same"]
+__all__ = ["Case", "Variant", "brief", "class_for", "dtype_for", "has_arrays", "is_numeric", "member_name", "same"]

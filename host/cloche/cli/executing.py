@@ -19,7 +19,7 @@ def register(app: typer.Typer) -> None:
         context_settings={"allow_interspersed_args": False, "ignore_unknown_options": False},
         epilog="Example:  cloche exec -c 'print(6 * 7)'\n\n"
         "Example:  cloche exec --mount ./data:/data --deadline 5s report.py 2026 < sales.csv\n\n"
-            help="The script (- for standard input; not with -c), then its arguments: what follows FILE is the script's.",
+        "Exit status: the script's own (1: uncaught exception); 124 deadline, 125 fuel, 137 memory, 123 another "
         "limit, 126 refused, 130 interrupted, 2 usage. With --json `outcome` tells them apart.",
     )(execute)
 
@@ -29,7 +29,7 @@ def execute(
         list[str] | None,
         typer.Argument(
             metavar="[FILE] [ARGS]...",
-            help="The script (- for standard input; not with -c), then its arguments: all after FILE is the script's.",
+            help="The script (- for standard input; not with -c), then its arguments: all words after FILE.",
         ),
     ] = None,
     code: Annotated[str | None, typer.Option("-c", "--code", metavar="CODE", help="The script itself.")] = None,

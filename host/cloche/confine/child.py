@@ -17,7 +17,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -29,6 +28,7 @@ from cloche.confine.memory import new_memory_file
 from cloche.confine.seccomp import Group
 from cloche.confine.shortage import shortage
 from cloche.errors import EngineError, RegistryError
+from cloche.frozen import dataclass
 from cloche.model import GIB, KIB
 
 STDERR_BYTES = 64 * KIB

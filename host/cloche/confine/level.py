@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
 
 from cloche.confine import landlock, seccomp
+from cloche.frozen import dataclass
 
 WORDS = ("none", "rlimits", "seccomp", "landlock", "landlock+seccomp")
 """Every word for a level, weakest first."""

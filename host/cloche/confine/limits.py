@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-
 from cloche.errors import LimitError
+from cloche.frozen import dataclass
 from cloche.model import GIB, MIB, Bound
 from cloche.text import show
 
@@ -35,11 +34,11 @@ class ChildLimits:
     open_files: int = BOUNDS["open_files"].default
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            bound, value = BOUNDS[field.name], getattr(self, field.name)
+        for name, bound in BOUNDS.items():
+            value = getattr(self, name)
             if type(value) is not int or not bound.least <= value <= bound.most:
                 raise LimitError(
-                    f"limit {field.name} of a child process must be an integer from {bound.least} to {bound.most} "
+                    f"limit {name} of a child process must be an integer from {bound.least} to {bound.most} "
                     f"({bound.unit}), not {show(value)}",
                     code="limit.range",
                 )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import tempfile
 
 _NO_EXEC_SEAL = 0x0008  # MFD_NOEXEC_SEAL, Linux 6.3; some systems demand it
 
@@ -29,5 +28,7 @@ def new_memory_file(name: str) -> int:
             except OSError as error:
                 if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
                     raise
-    with tempfile.TemporaryFile() as file:
+    from tempfile import TemporaryFile  # noqa: PLC0415 - with all that it imports, for systems without memory files
+
+    with TemporaryFile() as file:
         return os.dup(file.fileno())

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from cloche.engine import traps
 from cloche.errors import CapabilityError, ClocheError, EngineError, GuestTrap, LimitError, UsageError
+from cloche.frozen import dataclass
 from cloche.model import Limits
 
 ENGINE_ELEMENTS = "about 2.7 million"

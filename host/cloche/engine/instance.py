@@ -11,7 +11,6 @@ import ctypes
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from time import perf_counter_ns, thread_time_ns
 from typing import Any, Protocol
 
@@ -27,6 +26,7 @@ from cloche.engine.stdio import Output
 from cloche.engine.ticker import TICK_MS, Ticker
 from cloche.engine.wasi import Mount, new_wasi
 from cloche.errors import ClocheError, EngineError, GrantError, LimitError, UsageError
+from cloche.frozen import dataclass, field
 from cloche.model import Limits, Usage
 from cloche.wit.types import Export, ResourceType
 

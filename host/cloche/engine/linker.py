@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Literal
 
 from cloche.engine import sealed
@@ -17,6 +16,7 @@ from cloche.engine.engine import Engine
 from cloche.engine.ffi import ComponentFunc, ComponentInstance, take_error
 from cloche.engine.pollable import POLLABLE_OWNER
 from cloche.errors import EngineError, UsageError
+from cloche.frozen import dataclass, field
 from cloche.model import Err
 from cloche.values import Case
 from cloche.wit.types import EnumType, Export, Function, Prim, ResourceType, ResultType, VariantType

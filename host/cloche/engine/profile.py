@@ -5,10 +5,9 @@ Source: H8 (features that had sandbox bugs are off), H4 (stack), H10 (reservatio
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from cloche.engine.ffi import Library
 from cloche.errors import EngineError
+from cloche.frozen import dataclass
 from cloche.model import BOUNDS, GIB, KIB, Metering, ensure_limit
 
 # Features that guests do not need. Each had a 2026 sandbox bug or lets a guest wait for ever.

@@ -13,15 +13,17 @@ import resource
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from queue import Empty, SimpleQueue
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from cloche.confine.shortage import starting_threads
 from cloche.engine.forks import after_fork
 from cloche.errors import UsageError
 from cloche.model import KIB, MIB
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future, ThreadPoolExecutor
 
 T = TypeVar("T")
 
@@ -210,6 +212,8 @@ class GuestThreads:
 
     def submit(self, function: Callable[..., T], *args: Any) -> Future[T]:
         """Run `function(*args)` on one of our threads. Raises: UsageError (`usage.closed`) after `close`."""
+        from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - not in a worker, which has threads for calls
+
         with self._lock:
             self._ensure_open()
             if self._pool is None:

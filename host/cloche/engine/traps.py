@@ -7,8 +7,8 @@ each one.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
+from cloche.frozen import dataclass
 from cloche.text import clean, one_line
 
 FUEL_TEXT = "all fuel consumed by WebAssembly"

@@ -7,11 +7,11 @@ H26, H27.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
 from cloche.engine.engine import Engine
 from cloche.errors import GrantError
+from cloche.frozen import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,10 @@ keep the interface that owns them, because identity of a resource is nominal whi
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
+
+from cloche.frozen import dataclass, field
 
 
 class Prim(StrEnum):
@@ -215,6 +216,12 @@ class Function:
     resource: ResourceType | None = None
     is_async: bool = False
     docs: str = field(default="", compare=False)
+
+    @property
+    def types(self) -> tuple[Type, ...]:
+        """Those of its parameters, and of its result where it has one."""
+        own = tuple(param.type for param in self.params)
+        return own if self.result is None else (*own, self.result)
 
     @property
     def item_name(self) -> str:

@@ -13,9 +13,11 @@ import resource
 import socket
 import threading
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from cloche import lazy_numpy
 from cloche.confine import landlock, seccomp
 from cloche.engine.codec.handles import GuestResource
 from cloche.engine.codec.wire import WireError, WirePlan, Writing
@@ -28,6 +30,7 @@ from cloche.engine.mapping import hold_maps
 from cloche.engine.wasi import Mount
 from cloche.errors import CapabilityError, ClocheError, GuestTrap
 from cloche.model import Limits, Usage
+from cloche.values import has_arrays
 from cloche.wit.types import Export, ResourceType
 from cloche.worker import selftest
 from cloche.worker.channel import Channel, ChannelClosed, receive_whole
@@ -203,16 +206,22 @@ class _Worker:
             Mount(name, Path(f"/proc/self/fd/{descriptor}"), writable)
             for (name, writable), descriptor in zip(order.mounts, descriptors, strict=True)
         )
+        imports = imports_of(order)
+        self._exports = [Export(interface, function) for interface, function in exports_of(order)]
+        functions = [function for item in imports for function in item.functions]
+        functions += (export.function for export in self._exports)
+        if any(has_arrays(used) for function in functions for used in function.types):
+            import_module("numpy")  # now, while files can be opened
+        lazy_numpy.forgo()
         abi = _close_files(mounts)  # the engine starts threads, and each thread has the files of who started it
         self._engine = Engine(profile_of(order), Interrupts())
         self._limits = Limits(**order.limits)
         files = CodeFiles(code[0], tuple(zip(order.modules, code[1:], strict=True)))
-        self._linker = Linker(self._engine, files, imports_of(order), wasi=True)
+        self._linker = Linker(self._engine, files, imports, wasi=True)
         for descriptor in code:
             os.close(descriptor)
         self._hosts = frozenset(self._linker.type_ids)
         self._plans = [WirePlan(slot.function) for slot in self._linker.slots]
-        self._exports = [Export(interface, function) for interface, function in exports_of(order)]
         self._export_plans = [WirePlan(export.function) for export in self._exports]
         self._settings = Settings(
             plugin=order.plugin,

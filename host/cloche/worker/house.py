@@ -7,13 +7,13 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from cloche.engine.codec.wire import WirePlan
 from cloche.engine.instance import Cancellation, Target
 from cloche.engine.linker import HostSlot, host_slots
 from cloche.errors import EngineError, LimitError, TrustError, UsageError
+from cloche.frozen import replace
 from cloche.model import Limits
 from cloche.wit.types import ResourceType
 from cloche.worker.instance import RemoteInstance, RemoteSettings

@@ -10,7 +10,6 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
 from itertools import count
 from time import monotonic
 from typing import Any
@@ -26,6 +25,7 @@ from cloche.engine.linker import HostSlot
 from cloche.engine.stacks import ThisThread, this_thread
 from cloche.engine.stdio import Output
 from cloche.errors import ClocheError, EngineError, GrantError, GuestTrap, LimitError, UsageError
+from cloche.frozen import as_dict, dataclass, field
 from cloche.handles import Handles, too_many
 from cloche.model import Limits, Usage
 from cloche.text import clean
@@ -599,7 +599,7 @@ class RemoteInstance:
     def _wire_limits(self, limits: Limits) -> dict[str, int] | None:
         if limits is self.settings.limits or limits == self.settings.limits:
             return None
-        return asdict(limits)
+        return as_dict(limits)
 
 
 def _usage(cost: Cost) -> Usage:

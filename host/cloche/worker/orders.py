@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from cloche.engine.codec.wire import WirePlan
@@ -12,6 +10,7 @@ from cloche.engine.instance import StoreBounds
 from cloche.engine.linker import Import
 from cloche.engine.profile import Profile
 from cloche.engine.wasi import Mount
+from cloche.frozen import as_dict, dataclass
 from cloche.model import GIB, MIB, Limits, Metering
 from cloche.wit.plain import from_plain, function_from_plain, function_to_plain, to_plain
 from cloche.wit.types import Function, Interface
@@ -52,12 +51,12 @@ def order_of(lodging: Lodging) -> Order:
     limits = lodging.limits
     return Order(
         plugin=lodging.plugin,
-        profile={**dataclasses.asdict(lodging.profile), "metering": lodging.profile.metering.value},
+        profile={**as_dict(lodging.profile), "metering": lodging.profile.metering.value},
         modules=[name for name, _ in lodging.modules],
         imports=[_import_to_plain(item) for item in lodging.imports],
         exports=[[name, function_to_plain(function)] for name, function in exported(lodging.exports)],
-        limits=dataclasses.asdict(limits),
-        bounds=dataclasses.asdict(lodging.bounds),
+        limits=as_dict(limits),
+        bounds=as_dict(lodging.bounds),
         probe=lodging.probe,
         mounts=[(mount.name, mount.writable) for mount in lodging.mounts],
         data_bytes=min(BASE_BYTES + lodging.concurrency * (limits.memory_bytes + CALL_BYTES), 1024 * GIB),

@@ -13,10 +13,10 @@ import subprocess
 import sys
 import threading
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 import msgspec
-import numpy as np
 
 from cloche.confine.child import start_child
 from cloche.confine.level import Level
@@ -229,9 +229,13 @@ class WorkerProcess:
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
-def _packages() -> list[Path]:
-    """Where the packages lie that a worker imports; the engine's own place comes before them."""
-    return [Path(module.__file__ or "").parent.parent for module in (np, msgspec)]
+def _packages() -> list[str]:
+    """Where the packages lie that a worker imports: the engine's own place comes before the others."""
+    found = [library().path.parents[2], Path(msgspec.__file__).parents[1]]
+    numpy = find_spec("numpy")
+    if numpy is not None and numpy.origin is not None:
+        found.append(Path(numpy.origin).parents[1])
+    return list(dict.fromkeys(map(str, found)))
 
 
 def _start(control: socket.socket, first: socket.socket) -> subprocess.Popen[bytes]:
@@ -240,7 +244,7 @@ def _start(control: socket.socket, first: socket.socket) -> subprocess.Popen[byt
         "program": None,
         "module": "cloche.worker.child",
         "arguments": [str(control.fileno()), str(first.fileno())],
-        "path": list(dict.fromkeys(str(place) for place in (library().path.parents[2], *_packages()))),
+        "path": _packages(),
         "readable": [],
         "writable": [],
         "executable": None,

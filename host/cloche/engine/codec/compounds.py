@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from operator import attrgetter
-from typing import Any
-
-import numpy as np
+from typing import Any, cast
 
 from cloche.engine.codec.budget import Budget, few
 from cloche.engine.codec.numbers import items_of
 from cloche.engine.codec.problem import ValueProblem, add_step, expected, listed
+from cloche.lazy_numpy import numpy_type
 from cloche.model import Err, Ok, Some
 from cloche.values import Case, brief, class_for
 from cloche.wit.names import pascal, snake
@@ -47,10 +45,11 @@ class RecordPlan:
                 raise ValueProblem(f"record {self.label} was made without {listed(self._unset(value))}") from None
         if isinstance(value, Mapping):
             return self._from_mapping(value)
-        if dataclasses.is_dataclass(value) and not isinstance(value, type):
-            named = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
-            return self._from_mapping(named)
-        if isinstance(value, np.void) and value.dtype.names is not None:
+        if hasattr(type(value), "__dataclass_fields__"):
+            from dataclasses import fields  # noqa: PLC0415 - whoever made that class has imported it
+
+            return self._from_mapping({field.name: getattr(value, field.name) for field in fields(cast("Any", value))})
+        if isinstance(value, numpy_type("void")) and value.dtype.names is not None:
             return self._from_mapping({name: value[name] for name in value.dtype.names})
         raise expected(f"record {self.label} (its class, or a mapping with {listed(self.wit_names)})", value)
 
@@ -93,7 +92,7 @@ class TuplePlan:
     def split(self, value: object) -> tuple[Any, ...]:
         """The items in order."""
         count = len(self.parts)
-        if isinstance(value, np.void) and value.dtype.names is not None:
+        if isinstance(value, numpy_type("void")) and value.dtype.names is not None:
             value = tuple(value[name] for name in value.dtype.names)
         if isinstance(value, tuple | list) and len(given := few(value, count)) == count:
             return given

@@ -33,11 +33,10 @@ EXACT: dict[type, type] = {BoolPlan: bool, IntPlan: int, FloatPlan: float}
 """The Python type of the values that a plain scalar's plan takes as they are."""
 
 
-def _ensure_types_carried(function: Function) -> None:
-    for param in function.params:
-        ensure_carried(param.type)
-    if function.result is not None:
-        ensure_carried(function.result)
+def ensure_types_carried(function: Function) -> None:
+    """Raises: as `ensure_carried`, for any of the function's types."""
+    for used in function.types:
+        ensure_carried(used)
 
 
 class Disposer(Protocol):
@@ -329,7 +328,7 @@ class HostPlan:
     __slots__ = ("_compiled", "_lib", "_lifts", "_lower", "_scalar", "_signature", "function")
 
     def __init__(self, function: Function, lib: Library | None = None) -> None:
-        _ensure_types_carried(function)
+        ensure_types_carried(function)
         self.function = function
         self._lib = lib or library()
         self._compiled = False

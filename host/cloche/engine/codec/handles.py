@@ -12,7 +12,6 @@ from __future__ import annotations
 import ctypes
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from itertools import count
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -21,6 +20,7 @@ from cloche.engine.codec.memory import Arena
 from cloche.engine.codec.problem import InvalidValue, ValueProblem, expected
 from cloche.engine.ffi import Library, library, ptr, take_error
 from cloche.errors import EngineError, GuestTrap
+from cloche.frozen import dataclass
 from cloche.handles import Handles, too_many
 from cloche.wit.types import ResourceType
 

@@ -6,8 +6,8 @@ Source: component-model CanonicalABI.md, sections Alignment, Element Size and Fl
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
+from cloche.frozen import dataclass
 from cloche.wit.carried import children
 from cloche.wit.types import (
     BorrowType,

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from struct import Struct
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from cloche.engine.codec.budget import Budget
 from cloche.engine.codec.compounds import ListPlan, MapPlan, OptionPlan, RecordPlan, ResultPlan, TuplePlan, VariantPlan
@@ -35,12 +33,12 @@ from cloche.engine.codec.memory import (
     ENTRY_BYTES,
     MEMORY,
     PAIR_BYTES,
-    SMALL_LIST,
     VECTOR,
     VECTOR_BYTES,
     gather,
     kinds_are,
     names_at,
+    take_bytes,
     view,
 )
 from cloche.engine.codec.numbers import NumbersPlan, RowsPlan
@@ -59,6 +57,11 @@ from cloche.engine.codec.scalars import (
 from cloche.engine.ffi import VAL_BYTES
 from cloche.model import Err, Ok, Some
 from cloche.wit.types import TupleType
+
+if TYPE_CHECKING:
+    import numpy as np
+else:
+    from cloche import lazy_numpy as np
 
 
 class Lifting(Budget):
@@ -96,8 +99,6 @@ _VECTOR_HEAD = Struct("<B7xQQ")
 _POINTER_HEAD = Struct("<B7xQ")
 _RESULT_HEAD = Struct("<B7xB7xQ")
 _VARIANT_HEAD = Struct("<B7xQQQ")
-_WORD = np.dtype("<u8")
-_BYTE = np.dtype("u1")
 MAX_NAME_BYTES = 4096
 """Longest case or flag name that is compared; names come from the component's types."""
 
@@ -122,7 +123,7 @@ def lifter(plan: Plan) -> Lift:
         case HandlePlan():
             return _handle(plan)
         case NumbersPlan():
-            return _numbers(plan)
+            return _bytes(plan) if plan.is_bytes else _numbers(plan)
         case RowsPlan():
             return _rows(plan)
         case ListPlan():
@@ -242,9 +243,26 @@ def _handle(plan: HandlePlan) -> Lift:
     return lift
 
 
+def _bytes(plan: NumbersPlan) -> Lift:
+    code, _ = KINDS[plan.element.type]
+    what = plan.what
+
+    def lift(at: int, call: Lifting) -> bytes:
+        kind, count, data = _VECTOR_HEAD.unpack_from(MEMORY, at)
+        if kind != LIST:
+            raise _wrong(what, kind)
+        call.charge(count)
+        found = take_bytes(data, code, count)
+        if found is None:
+            raise InvalidValue(f"{what} with elements of another kind")
+        return found
+
+    return lift
+
+
 def _numbers(plan: NumbersPlan) -> Lift:
     code, _ = KINDS[plan.element.type]
-    dtype, size, what, is_bytes = plan.dtype, plan.dtype.itemsize, plan.what, plan.is_bytes
+    dtype, size, what = plan.dtype, plan.size, plan.what
 
     def lift(at: int, call: Lifting) -> Any:
         kind, count, data = _VECTOR_HEAD.unpack_from(MEMORY, at)
@@ -252,14 +270,10 @@ def _numbers(plan: NumbersPlan) -> Lift:
             raise _wrong(what, kind)
         call.charge(count * size)
         if not count:
-            return b"" if is_bytes else np.empty(0, dtype)
+            return np.empty(0, dtype)
         if not kinds_are(data, count, code):
             raise InvalidValue(f"{what} with elements of another kind")
-        if not is_bytes:
-            return view(data + 8, count, VAL_BYTES, dtype).copy()
-        if count <= SMALL_LIST:
-            return MEMORY[data + 8 : data + count * VAL_BYTES : VAL_BYTES].tobytes()
-        return view(data + 8, count, VAL_BYTES, dtype).tobytes()
+        return view(data + 8, count, VAL_BYTES, dtype).copy()
 
     return lift
 
@@ -286,6 +300,7 @@ def _row_reader(plan: Any) -> Callable[[Any, Any], None]:
         (RECORD, ENTRY_BYTES, VECTOR.size) if isinstance(plan, RecordPlan) else (TUPLE, VAL_BYTES, 0)
     )
     label, count = plan.label, len(plan.parts)
+    word, byte = np.dtype("<u8"), np.dtype("u1")
     parts: list[tuple[int, Any, Any]] = []
     for part in plan.parts:
         if isinstance(part, RecordPlan | TuplePlan):
@@ -295,15 +310,15 @@ def _row_reader(plan: Any) -> Callable[[Any, Any], None]:
             parts.append((code, np.dtype("<" + letter if letter != "?" else "u1"), None))
 
     def read(rows: Any, slots: Any) -> None:
-        if (gather(slots, _BYTE) != kind).any() or (gather(slots + 8, _WORD) != count).any():
+        if (gather(slots, byte) != kind).any() or (gather(slots + 8, word) != count).any():
             raise InvalidValue(f"a row is no {label} with {count} fields")
-        entries = gather(slots + 16, _WORD).astype(np.int64) + value_at
+        entries = gather(slots + 16, word).astype(np.int64) + value_at
         for index, (name, (code, dtype, nested)) in enumerate(zip(rows.dtype.names, parts, strict=True)):
             column = entries + index * width
             if nested is not None:
                 nested(rows[name], column)
                 continue
-            if (gather(column, _BYTE) != code).any():
+            if (gather(column, byte) != code).any():
                 raise InvalidValue(f"field {name} of a {label} has another kind")
             rows[name] = gather(column + 8, dtype)
 

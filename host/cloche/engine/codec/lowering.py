@@ -9,9 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from struct import Struct
-from typing import Any, Protocol
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, Protocol
 
 from cloche.engine.codec.budget import Passing
 from cloche.engine.codec.compounds import ListPlan, MapPlan, OptionPlan, RecordPlan, ResultPlan, TuplePlan, VariantPlan
@@ -26,6 +24,7 @@ from cloche.engine.codec.memory import (
     Names,
     Place,
     names_at,
+    put_bytes,
     scatter,
     set_kinds,
     view,
@@ -46,6 +45,11 @@ from cloche.engine.codec.scalars import (
 from cloche.engine.ffi import VAL_BYTES
 from cloche.values import brief
 from cloche.wit.types import Prim, ResourceType, TupleType
+
+if TYPE_CHECKING:
+    import numpy as np
+else:
+    from cloche import lazy_numpy as np
 
 KINDS: dict[Prim, tuple[int, str]] = {
     Prim.BOOL: (0, "?"),
@@ -92,10 +96,6 @@ class Lowering(Passing):
 Lower = Callable[[Any, int, Lowering], None]
 _BOXED = Struct("<B7xQ")
 _RESULT = Struct("<B7xB7xQ")
-_BYTE = np.dtype("u1")
-_SLOT_HEAD = np.dtype(
-    {"names": ["kind", "size", "data"], "formats": ["u1", "<u8", "<u8"], "offsets": [0, 8, 16], "itemsize": 32}
-)
 
 
 def slot_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
@@ -117,7 +117,7 @@ def lowerer(plan: Plan) -> Lower:
         case HandlePlan():
             return _handle(plan)
         case NumbersPlan():
-            return _numbers(plan)
+            return _bytes(plan) if plan.is_bytes else _numbers(plan)
         case RowsPlan():
             return _rows(plan)
         case ListPlan():
@@ -206,9 +206,22 @@ def _handle(plan: HandlePlan) -> Lower:
     return lower
 
 
+def _bytes(plan: NumbersPlan) -> Lower:
+    kind, _ = KINDS[plan.element.type]
+
+    def lower(value: Any, at: int, call: Lowering) -> None:
+        data = value if type(value) is bytes else plan.array(value, call).tobytes()
+        call.charge(len(data))
+        to = call.place.values(at + 8, len(data), True)
+        MEMORY[at] = LIST
+        put_bytes(to, kind, data)
+
+    return lower
+
+
 def _numbers(plan: NumbersPlan) -> Lower:
     kind, _ = KINDS[plan.element.type]
-    array, size, dtype = plan.array, plan.dtype.itemsize, plan.dtype
+    array, size, dtype = plan.array, plan.size, plan.dtype
 
     def lower(value: Any, at: int, call: Lowering) -> None:
         numbers = array(value, call)
@@ -254,7 +267,7 @@ def _row_parts(plan: RecordPlan | TuplePlan, nested: Callable[[Any], Any]) -> li
     parts: list[tuple[int, np.dtype[Any], Any]] = []
     for part in plan.parts:
         if isinstance(part, RecordPlan | TuplePlan):
-            parts.append((0, _BYTE, nested(part)))
+            parts.append((0, np.dtype("u1"), nested(part)))
         else:
             code, letter = KINDS[part.type]
             parts.append((code, np.dtype("<" + letter if letter != "?" else "?"), None))
@@ -270,11 +283,11 @@ def _each_filler(plan: RecordPlan | TuplePlan) -> Callable[[Any, Any, Lowering],
     """Fills many rows that the engine will free one by one: each is allocated alone, then columns are scattered."""
     kind, names, width, value_at = _row_form(plan)
     parts = _row_parts(plan, _each_filler)
-    size = layout_of(plan.type).size
+    size, byte = layout_of(plan.type).size, np.dtype("u1")
 
     def fill(rows: Any, slots: Any, call: Lowering) -> None:
         place = call.place
-        scatter(slots, _BYTE, kind)  # first, so that a row which is made is freed whatever happens to the next one
+        scatter(slots, byte, kind)  # first, so that a row which is made is freed whatever happens to the next one
         made = (
             place.values(at, len(parts), False) if names is None else place.entries(at, names)
             for at in call.paced((slots + 8).tolist(), size)
@@ -283,7 +296,7 @@ def _each_filler(plan: RecordPlan | TuplePlan) -> Callable[[Any, Any, Lowering],
         for index, (name, (code, dtype, nested)) in enumerate(zip(rows.dtype.names, parts, strict=True)):
             column = entries + index * width
             if nested is None:
-                scatter(column, _BYTE, code)
+                scatter(column, byte, code)
                 scatter(column + 8, dtype, _clean(rows[name]))
             else:
                 nested(rows[name], column, call)
@@ -295,13 +308,16 @@ def _block_filler(plan: RecordPlan | TuplePlan) -> Callable[[Any, int, int, Call
     """Fills the columns of many rows at once: all their entries stand in one block."""
     kind, names, width, value_at = _row_form(plan)
     words = np.dtype("<u8")
+    head = np.dtype(
+        {"names": ["kind", "size", "data"], "formats": ["u1", "<u8", "<u8"], "offsets": [0, 8, 16], "itemsize": 32}
+    )
     parts = [(code, slot_dtype(dtype), nested) for code, dtype, nested in _row_parts(plan, _block_filler)]
     count = len(parts)
 
     def fill(rows: Any, to: int, stride: int, reserve: Callable[[int], int]) -> None:
         total = len(rows)
         block = reserve(total * count * width)
-        slots = view(to, total, stride, _SLOT_HEAD)
+        slots = view(to, total, stride, head)
         slots["kind"] = kind
         slots["size"] = count
         slots["data"] = np.arange(block, block + total * count * width, count * width, dtype=np.uint64)

@@ -8,15 +8,19 @@ other module of the project reads or writes by address.
 from __future__ import annotations
 
 import ctypes
-from dataclasses import dataclass
 from functools import lru_cache
 from struct import Struct
-from typing import Any, Protocol
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, Protocol
 
 from cloche.engine.codec.problem import TooLarge
 from cloche.engine.ffi import VAL_BYTES, Library
+from cloche.frozen import dataclass
+from cloche.lazy_numpy import is_at_hand
+
+if TYPE_CHECKING:
+    import numpy as np
+else:
+    from cloche import lazy_numpy as np
 
 MEMORY = memoryview((ctypes.c_ubyte * (1 << 56)).from_address(0)).cast("B")
 """The address space. Only slices, `struct` calls with an offset and numpy views of known extent are ever made of it."""
@@ -36,9 +40,11 @@ SMALL_LIST = 64
 
 VECTOR = Struct("<QQ")
 ADDRESS = Struct("<Q")
-_BYTE = np.dtype("u1")
-_NOTHING = np.zeros(VAL_BYTES, np.uint8)
-_NOTHING_AT = int(_NOTHING.__array_interface__["data"][0])
+_NOTHING = ctypes.create_string_buffer(VAL_BYTES)
+_NOTHING_AT = ctypes.addressof(_NOTHING)
+_PIECE = 2048
+"""Bytes that become engine values, or are read from them, at a time: those of one piece stay near the processor. More
+are a third quicker with numpy, where it can be had."""
 
 FIRST_CHUNK_BYTES = 4096
 """What an arena keeps between calls; enough for small arguments."""
@@ -71,8 +77,8 @@ class Names:
 def names_at(names: tuple[str, ...]) -> Names:
     """Place `names` in memory that stays alive with the result."""
     texts = tuple(name.encode() for name in names)
-    keep = np.frombuffer(b"".join(texts) or b"\0", np.uint8)
-    at = int(keep.__array_interface__["data"][0])
+    keep = ctypes.create_string_buffer(b"".join(texts))
+    at = ctypes.addressof(keep)
     vectors = []
     for text in texts:
         vectors.append((len(text), at))
@@ -107,25 +113,44 @@ class Place(Protocol):
         """One value behind a pointer, which is written at `at`."""
 
 
+class _Chunk:
+    """Some memory of ours, which is not cleared first."""
+
+    __slots__ = ("at",)
+
+    def __init__(self, size: int) -> None:
+        self.at: int = _allocate(size) or 0
+        if not self.at:
+            raise MemoryError(f"there are no {size} bytes of memory for the arguments of a call")
+
+    def __del__(self) -> None:
+        _free(self.at)
+
+
+_allocate, _free = ctypes.pythonapi.PyMem_RawMalloc, ctypes.pythonapi.PyMem_RawFree
+_allocate.restype, _allocate.argtypes = ctypes.c_void_p, (ctypes.c_size_t,)
+_free.restype, _free.argtypes = None, (ctypes.c_void_p,)
+
+
 class Arena:
     """Our memory for arguments, which the engine only reads. Each call reuses it; nothing is freed piece by piece."""
 
-    __slots__ = ("_chunks", "_end", "_held", "_next", "_start", "first")
+    __slots__ = ("_chunks", "_end", "_held", "_next", "_own", "_start", "first")
 
     def __init__(self, reserved: int) -> None:
-        chunk = np.zeros(reserved + FIRST_CHUNK_BYTES, np.uint8)
-        self._chunks = [chunk]
+        self._own = ctypes.create_string_buffer(reserved + FIRST_CHUNK_BYTES)
+        self._chunks: list[_Chunk] = []
         self._held = 0
-        self.first = int(chunk.__array_interface__["data"][0])
+        self.first = ctypes.addressof(self._own)
         self._start = self._next = self.first + reserved
-        self._end = self.first + len(chunk)
+        self._end = self.first + len(self._own)
 
     def reset(self) -> None:
         """Forget everything; give larger chunks back."""
         if self._held:
-            del self._chunks[1:]
+            self._chunks.clear()
             self._held = 0
-            self._end = self.first + len(self._chunks[0])
+            self._end = self.first + len(self._own)
         self._next = self._start
 
     def reserve(self, size: int) -> int:
@@ -138,10 +163,10 @@ class Arena:
         length = max(size + 7 & ~7, NEXT_CHUNK_BYTES)
         if self._held + length > MAX_ARGUMENT_BYTES:
             raise _too_many_values(MAX_ARGUMENT_BYTES)
-        chunk = np.empty(length, np.uint8)
+        chunk = _Chunk(length)
         self._chunks.append(chunk)
         self._held += length
-        at = int(chunk.__array_interface__["data"][0])
+        at = chunk.at
         self._next = at + (size + 7 & ~7)
         self._end = at + length
         return at
@@ -286,14 +311,44 @@ def set_kinds(at: int, count: int, kind: int) -> None:
     if count <= SMALL_LIST:
         MEMORY[at : at + count * VAL_BYTES : VAL_BYTES] = bytes((kind,)) * count
     else:
-        view(at, count, VAL_BYTES, _BYTE)[:] = kind
+        view(at, count, VAL_BYTES, np.dtype("u1"))[:] = kind
 
 
 def kinds_are(at: int, count: int, kind: int) -> bool:
     """Whether all `count` values from address `at` have that kind."""
     if count <= SMALL_LIST:
         return MEMORY[at : at + count * VAL_BYTES : VAL_BYTES].tobytes().count(kind) == count
-    return not (view(at, count, VAL_BYTES, _BYTE) != kind).any()
+    return not (view(at, count, VAL_BYTES, np.dtype("u1")) != kind).any()
+
+
+def put_bytes(at: int, kind: int, data: bytes | memoryview) -> None:
+    """Write each byte of `data` as a value of that kind, from address `at`."""
+    if len(data) > _PIECE and is_at_hand():
+        set_kinds(at, len(data), kind)
+        view(at + 8, len(data), VAL_BYTES, np.dtype("u1"))[:] = np.frombuffer(data, np.uint8)
+        return
+    piece = bytearray(min(len(data), _PIECE) * VAL_BYTES)
+    piece[::VAL_BYTES] = bytes((kind,)) * (len(piece) // VAL_BYTES)
+    for start in range(0, len(data), _PIECE):
+        part = data[start : start + _PIECE]
+        del piece[len(part) * VAL_BYTES :]
+        piece[8::VAL_BYTES] = part
+        MEMORY[at : at + len(piece)] = piece
+        at += len(piece)
+
+
+def take_bytes(at: int, kind: int, count: int) -> bytes | None:
+    """The bytes that stand as `count` values of that kind from address `at`; None where one has another kind."""
+    if count > _PIECE and is_at_hand():
+        is_right = kinds_are(at, count, kind)
+        return view(at + 8, count, VAL_BYTES, np.dtype("u1")).tobytes() if is_right else None
+    parts = []
+    for start in range(0, count, _PIECE):
+        piece = MEMORY[at + start * VAL_BYTES : at + min(start + _PIECE, count) * VAL_BYTES].tobytes()
+        if piece[::VAL_BYTES].count(kind) * VAL_BYTES != len(piece):
+            return None
+        parts.append(piece[8::VAL_BYTES])
+    return b"".join(parts)
 
 
 @lru_cache(maxsize=64)

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence, Set
+from struct import calcsize, pack
 from struct import error as StructError  # noqa: N812
-from struct import pack
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from cloche.engine.codec.budget import Budget
 from cloche.engine.codec.problem import TooLarge, ValueProblem, add_step, expected
 from cloche.engine.codec.scalars import FloatPlan, IntPlan
+from cloche.lazy_numpy import numpy_type
+from cloche.values import dtype_for
 from cloche.wit.types import ListType, Prim
 
-Array = np.ndarray[Any, np.dtype[Any]]
+if TYPE_CHECKING:
+    import numpy as np
+
+    Array = np.ndarray[Any, np.dtype[Any]]
+else:
+    from cloche import lazy_numpy as np
 
 PIECE_ITEMS = 8192
 """How many of Python's numbers are converted at a time: some take half a microsecond each."""
@@ -26,14 +31,13 @@ def items_of(value: object, what: str, budget: Budget, size: int) -> tuple[Any, 
     Raises: ValueProblem otherwise; TooLarge for more items of `size` bytes than the budget has left. Generators are
         refused because they have no bound.
     """
-    if isinstance(value, np.ndarray):
-        value = plain_array(value)
-        if not value.ndim:
+    if not isinstance(value, list | tuple):
+        if isinstance(value, numpy_type("ndarray")):
+            value = plain_array(value)
+            if not value.ndim:
+                raise expected(f"{what} (a sequence)", value)
+        elif isinstance(value, str | bytes | bytearray | Mapping | Set) or not isinstance(value, Sequence | memoryview):
             raise expected(f"{what} (a sequence)", value)
-    elif not isinstance(value, list | tuple) and (
-        isinstance(value, str | bytes | bytearray | Mapping | Set) or not isinstance(value, Sequence | memoryview)
-    ):
-        raise expected(f"{what} (a sequence)", value)
     return budget.copy(value, size)
 
 
@@ -84,20 +88,42 @@ def _refuse_first(bad: Array, array: Array, what: str) -> None:
         raise problem
 
 
+_LETTERS: dict[Prim, str] = {
+    Prim.S8: "b",
+    Prim.U8: "B",
+    Prim.S16: "h",
+    Prim.U16: "H",
+    Prim.S32: "i",
+    Prim.U32: "I",
+    Prim.S64: "q",
+    Prim.U64: "Q",
+    Prim.F32: "f",
+    Prim.F64: "d",
+}
+
+
 class NumbersPlan:
     """`list<number>`: numpy arrays, buffers and sequences in; an array of `dtype` out, or bytes for `list<u8>`."""
 
-    __slots__ = ("_letter", "_plain", "dtype", "element", "is_bytes", "type", "what")
+    __slots__ = ("_dtype", "_letter", "_plain", "element", "is_bytes", "size", "type", "what")
 
-    def __init__(self, type_: ListType, element: IntPlan | FloatPlan, dtype: np.dtype[Any]) -> None:
+    def __init__(self, type_: ListType, element: IntPlan | FloatPlan) -> None:
         self.type = type_
         self.element = element
-        self.dtype = dtype
         self.is_bytes = element.type is Prim.U8
         self.what = f"list<{element.type}>"
-        self._letter = dtype.char if dtype.kind == "f" else "bhiq"[dtype.itemsize.bit_length() - 1]
-        self._letter = self._letter.upper() if dtype.kind == "u" else self._letter
-        self._plain = {int, float} if dtype.kind == "f" else {int}
+        self._letter = _LETTERS[element.type]
+        self._plain = {int, float} if isinstance(element, FloatPlan) else {int}
+        self.size = calcsize(f"<{self._letter}")
+        self._dtype: np.dtype[Any] | None = None
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """That of an array of the numbers."""
+        if self._dtype is None:
+            self._dtype = dtype_for(self.element.type)
+            assert self._dtype is not None
+        return self._dtype
 
     def array(self, value: object, budget: Budget) -> Array:
         """The numbers as a one-dimensional array, possibly a view of the caller's memory.
@@ -114,11 +140,11 @@ class NumbersPlan:
             array = plain_array(value)
             if array.dtype != object or array.ndim != 1:
                 return self._converted(array, budget)
-            return self._sequence(items_of(array, self.what, budget, self.dtype.itemsize), budget)
+            return self._sequence(items_of(array, self.what, budget, self.size), budget)
         try:
             view = memoryview(value)  # type: ignore[arg-type]
         except TypeError:
-            return self._sequence(items_of(value, self.what, budget, self.dtype.itemsize), budget)
+            return self._sequence(items_of(value, self.what, budget, self.size), budget)
         except (BufferError, ValueError):
             raise expected(f"{self.what} (a readable buffer)", value) from None
         try:
@@ -131,7 +157,7 @@ class NumbersPlan:
         return self._converted(array, budget)
 
     def _most(self, budget: Budget) -> int:
-        return budget.left // self.dtype.itemsize
+        return budget.left // self.size
 
     def _converted(self, array: Array, budget: Budget) -> Array:
         if array.ndim == 1 and len(array) > self._most(budget):
@@ -154,7 +180,7 @@ class NumbersPlan:
         return made
 
     def _piece(self, piece: Sequence[Any], start: int, budget: Budget) -> Array:
-        budget.work(len(piece) * self.dtype.itemsize)
+        budget.work(len(piece) * self.size)
         if set(map(type, piece)) <= self._plain:
             try:  # `pack` checks every range, and is quicker than numpy on Python's numbers
                 packed = bytes(piece) if self.is_bytes else pack(f"<{len(piece)}{self._letter}", *piece)

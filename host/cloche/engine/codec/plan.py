@@ -6,7 +6,7 @@ layout. How bytes cross is the carrier's: `lowering.py` and `lifting.py` carry p
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 from cloche.engine.codec.compounds import ListPlan, MapPlan, OptionPlan, RecordPlan, ResultPlan, TuplePlan, VariantPlan
 from cloche.engine.codec.numbers import NumbersPlan, RowsPlan
@@ -76,12 +76,10 @@ def _plan(type_: Type) -> Plan:
             return _prim(type_)
         case ListType(element=element):
             inner = _plan(element)
+            if isinstance(inner, IntPlan | FloatPlan):
+                return NumbersPlan(type_, inner)
             dtype = dtype_for(element)
-            if dtype is None:
-                return ListPlan(type_, inner)
-            if dtype.names is None:
-                return NumbersPlan(type_, cast("IntPlan | FloatPlan", inner), dtype)
-            return RowsPlan(type_, inner, dtype)
+            return ListPlan(type_, inner) if dtype is None else RowsPlan(type_, inner, dtype)
         case RecordType(fields=fields):
             return RecordPlan(type_, tuple(_plan(field.type) for field in fields))
         case TupleType(items=items):

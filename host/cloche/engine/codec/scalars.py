@@ -9,19 +9,23 @@ from __future__ import annotations
 import functools
 import math
 import operator
-from dataclasses import dataclass
 from enum import Flag
-from typing import Any, cast
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, SupportsIndex, TypeGuard, cast
 
 from cloche.engine.codec.budget import few
 from cloche.engine.codec.problem import expected, listed
+from cloche.frozen import dataclass
+from cloche.lazy_numpy import numpy_type
 from cloche.values import class_for, member_name
 from cloche.wit.carried import MAX_FLAGS
 from cloche.wit.types import BorrowType, EnumType, FlagsType, OwnType, Prim
 
-F32_LARGEST = float(np.finfo(np.float32).max)
+if TYPE_CHECKING:
+    import numpy as np
+else:
+    from cloche import lazy_numpy as np
+
+F32_LARGEST = math.ldexp(2.0 - math.ldexp(1.0, -23), 127)
 _F32_LIMIT = F32_LARGEST + math.ldexp(1.0, 103)  # half a step above: from here on rounding gives infinity
 
 INT_RANGES: dict[Prim, tuple[int, int]] = {
@@ -44,9 +48,16 @@ class BoolPlan:
 
     def check(self, value: object) -> bool:
         """The plain bool."""
-        if isinstance(value, bool | np.bool_):
+        if isinstance(value, (bool, numpy_type("bool_"))):
             return bool(value)
         raise expected("bool", value)
+
+
+def _is_integer(value: object) -> TypeGuard[SupportsIndex]:
+    """One of Python's or numpy's; no bool and no duration, which are integers to both."""
+    if isinstance(value, int):
+        return not isinstance(value, bool)
+    return isinstance(value, numpy_type("integer")) and not isinstance(value, numpy_type("timedelta64"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +70,7 @@ class IntPlan:
 
     def check(self, value: object) -> int:
         """The plain int, in range."""
-        if isinstance(value, int | np.integer) and not isinstance(value, bool | np.timedelta64):
+        if type(value) is int or _is_integer(value):
             plain = operator.index(value)
             if self.least <= plain <= self.most:
                 return plain
@@ -74,13 +85,13 @@ class FloatPlan:
 
     def check(self, value: object) -> float:
         """The plain float; for `f32` not yet rounded."""
-        if not isinstance(value, float | int | np.floating | np.integer) or isinstance(value, bool | np.timedelta64):
+        if not (isinstance(value, float) or _is_integer(value) or isinstance(value, numpy_type("floating"))):
             raise expected(f"{self.type} (a number)", value)
         try:
             plain = float(value)
         except OverflowError:
             raise expected(f"{self.type} (a number in its range)", value) from None
-        if math.isinf(plain) and isinstance(value, np.floating) and not np.isinf(value):  # wider than f64
+        if math.isinf(plain) and isinstance(value, numpy_type("floating")) and not np.isinf(value):  # wider than f64
             raise expected(f"{self.type} (a number in its range)", value)
         if self.type is Prim.F32 and math.isfinite(plain) and abs(plain) >= _F32_LIMIT:
             raise expected(f"f32 (a number up to {F32_LARGEST!r}, or an infinity)", value)

@@ -17,18 +17,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from struct import Struct
 from struct import error as StructError  # noqa: N812
-from typing import Any, Protocol, cast
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from cloche.engine.codec.budget import Budget, Passing
 from cloche.engine.codec.compounds import ListPlan, MapPlan, OptionPlan, RecordPlan, ResultPlan, TuplePlan, VariantPlan
 from cloche.engine.codec.finding import finder
-from cloche.engine.codec.function import EXACT, Signature
+from cloche.engine.codec.function import EXACT, Signature, ensure_types_carried
 from cloche.engine.codec.layout import layout_of
 from cloche.engine.codec.lifting import Lifting
 from cloche.engine.codec.lowering import KINDS, Resources
-from cloche.engine.codec.numbers import Array, NumbersPlan, RowsPlan
+from cloche.engine.codec.numbers import NumbersPlan, RowsPlan
 from cloche.engine.codec.plan import Plan
 from cloche.engine.codec.problem import TooLarge, ValueProblem, add_step, problem_in
 from cloche.engine.codec.scalars import (
@@ -46,13 +44,19 @@ from cloche.model import Err, Ok, Some
 from cloche.values import brief
 from cloche.wit.types import Function, ResourceType, TupleType
 
+if TYPE_CHECKING:
+    import numpy as np
+
+    from cloche.engine.codec.numbers import Array
+else:
+    from cloche import lazy_numpy as np
+
 SEGMENT_BYTES = 4096
 """From here on a string, bytes or an array is a segment of its own, and not copied."""
 MOST_BYTES = (1 << 32) - 1
 """Most canonical bytes of strings, lists and maps in one message, whatever its limit: every count fits a u32."""
 
 _COUNT = Struct("<I")
-_BYTE = np.dtype("u1")
 _NO, _YES = b"\0", b"\1"
 
 
@@ -165,10 +169,10 @@ class Reading(Lifting):
 
 
 class WirePlan:
-    """The compiled signature of a function for both ends of a connection. Immutable; shared by threads.
+    """The signature of a function for both ends of a connection, compiled when it is first used. Shared by threads.
 
     What is read must not change meanwhile: it is no memory that the peer shares.
-    Raises: ContractError (`contract.unsupported`) for a type that cannot be carried.
+    Raises: ContractError (`contract.unsupported`) for a type that cannot be carried, when it is made.
     """
 
     __slots__ = (
@@ -184,8 +188,17 @@ class WirePlan:
     )
 
     def __init__(self, function: Function) -> None:
-        self._signature = signature = Signature(function)
+        ensure_types_carried(function)
         self.function = function
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in WirePlan.__slots__:
+            raise AttributeError(name)
+        self._compile()  # threads that meet here make the same
+        return getattr(self, name)
+
+    def _compile(self) -> None:
+        signature = Signature(self.function)
         self.parameter_count = len(signature.parameters)
         self._writes = tuple(map(writer, signature.parameters))
         self._reads = tuple(map(reader, signature.parameters))
@@ -195,6 +208,7 @@ class WirePlan:
         # All-scalar messages are packed by one call; anything unusual goes the long way, which explains itself.
         self._arguments = _Scalars.of(signature.parameters, signature.fixed_in)
         self._result = None if result is None else _Scalars.of((result,), signature.fixed_out)
+        self._signature = signature
 
     def write_arguments(
         self,
@@ -506,11 +520,11 @@ def _write_handle(plan: HandlePlan) -> Write:
 
 def _bytes_of(array: Array) -> memoryview:
     """The bytes of a one-dimensional array that is not empty, in place if they stand together."""
-    return np.ascontiguousarray(array).view(_BYTE).data
+    return np.ascontiguousarray(array).view(np.uint8).data
 
 
 def _write_numbers(plan: NumbersPlan) -> Write:
-    array, size, plain = plan.array, plan.dtype.itemsize, bytes if plan.is_bytes else None
+    array, size, plain = plan.array, plan.size, bytes if plan.is_bytes else None
 
     def write(value: Any, call: Writing) -> None:
         if type(value) is plain:
@@ -546,7 +560,7 @@ class _Rows:
         for path in self.others:
             _column(made, path)[:] = _column(rows, path)
         for path in self.bools:
-            _column(made, path).view(_BYTE)[:] = _column(rows, path).view(_BYTE) != 0
+            _column(made, path).view(np.uint8)[:] = _column(rows, path).view(np.uint8) != 0
         return made
 
 
@@ -714,7 +728,7 @@ def reader(plan: Plan) -> Read:
         case HandlePlan():
             return _read_handle(plan)
         case NumbersPlan():
-            return _read_numbers(plan)
+            return _read_bytes if plan.is_bytes else _read_numbers(plan)
         case RowsPlan():
             return _read_rows(plan)
         case ListPlan():
@@ -820,15 +834,19 @@ def _read_handle(plan: HandlePlan) -> Read:
     return read
 
 
+def _read_bytes(call: Reading) -> bytes:
+    count = call.count()
+    call.charge(count)
+    return bytes(call.take(count))
+
+
 def _read_numbers(plan: NumbersPlan) -> Read:
-    dtype, size, is_bytes = plan.dtype, plan.dtype.itemsize, plan.is_bytes
+    dtype, size = plan.dtype, plan.size
 
     def read(call: Reading) -> Any:
         count = call.count()
         call.charge(count * size)
         data = call.take(count * size)
-        if is_bytes:
-            return bytes(data)
         return np.frombuffer(data, dtype).copy() if count else np.empty(0, dtype)
 
     return read
@@ -845,7 +863,7 @@ def _read_rows(plan: RowsPlan) -> Read:
             return np.zeros(0, dtype)
         rows = np.frombuffer(data, dtype)
         for path in form.bools:
-            if (_column(rows, path).view(_BYTE) > 1).any():
+            if (_column(rows, path).view(np.uint8) > 1).any():
                 raise WireError(f"a bool of a {what} is neither 0 nor 1")
         return rows.copy() if form.is_dense else form.cleaned(rows)
 
