@@ -22,11 +22,12 @@ from cloche.capabilities.api import Capability
 from cloche.catalog import Catalog, build_catalog, installed_capabilities, interface_named
 from cloche.config import Settings as HostSettings
 from cloche.config import ensure_private_directory
+from cloche.engine.bounds import StoreBounds
 from cloche.engine.cache_entry import EntryKey
 from cloche.engine.code import CodeStore, NativeCode
 from cloche.engine.compile import Progress, ProgressSink
 from cloche.engine.engine import Engine
-from cloche.engine.instance import Settings, StoreBounds
+from cloche.engine.instance import Settings
 from cloche.engine.interrupts import Interrupts
 from cloche.engine.linker import CodeFiles, Linker
 from cloche.engine.profile import Profile, stack_step

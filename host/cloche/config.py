@@ -18,11 +18,11 @@ import errno
 import os
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 from cloche.errors import RegistryError, UsageError
+from cloche.frozen import dataclass
 from cloche.quantities import QuantityError, parse_size
 from cloche.text import one_line
 

@@ -23,7 +23,7 @@ from cloche.contract.check import check
 from cloche.contract.exports import is_internal
 from cloche.contract.providers import CapabilityGrant, Provider
 from cloche.contract.report import REQUIRES, Disposition, Finding, Report, Severity
-from cloche.engine.linker import Import
+from cloche.engine.slots import Import
 from cloche.errors import ManifestError
 from cloche.grants.decide import GrantSet, decide
 from cloche.grants.policy import Policy, SecretRef

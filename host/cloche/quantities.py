@@ -13,9 +13,12 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from fractions import Fraction
+from typing import TYPE_CHECKING
 
 from cloche.text import show
+
+if TYPE_CHECKING:
+    from fractions import Fraction
 
 MAX_TEXT_CHARACTERS = 40  # the longest sensible form, 1_099_511_627_776 B, has half of that
 MAX_RESULT = (1 << 63) - 1  # what the engine's signed counters and SQLite hold
@@ -88,7 +91,7 @@ def parse_duration_ms(value: object, *, unit_required: bool = False) -> int:
         if not 0 <= value <= MAX_RESULT // 1000:  # NaN compares false
             raise _refuse(value, "a duration", forms)
         # repr keeps 0.1 at 100 ms, where the exact binary value would be rounded up to 101 ms.
-        return math.ceil(Fraction(repr(value)) * 1000)
+        return math.ceil(_exact(repr(value)) * 1000)
     if not isinstance(value, str):
         raise _refuse(value, "a duration", forms)
     return _parse(value, "a duration", _DURATION_UNITS, forms, unit_required=True)
@@ -130,7 +133,7 @@ def _parse(value: object, what: str, units: Mapping[str, int], forms: str, *, un
             raise _refuse(value, what, forms)
     elif unit_required or fraction:
         raise _refuse(value, what, forms)
-    exact = Fraction(digits.replace("_", "") + (fraction or "")) * units.get(unit, 1)
+    exact = _exact(digits.replace("_", "") + (fraction or "")) * units.get(unit, 1)
     if exact.denominator != 1 or exact > MAX_RESULT:
         raise _refuse(value, what, forms)
     return exact.numerator
@@ -145,3 +148,9 @@ def _format(amount: int, units: tuple[tuple[str, int], ...]) -> str:
         if amount % factor == 0 and (amount or factor == 1):
             return f"{amount // factor:_}{name}"
     raise AssertionError("the last unit is 1")
+
+
+def _exact(digits: str) -> Fraction:
+    from fractions import Fraction  # noqa: PLC0415 - it imports `decimal`, and many a start reads no quantity
+
+    return Fraction(digits)

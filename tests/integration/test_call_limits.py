@@ -12,7 +12,7 @@ import pytest
 
 from cloche import app
 from cloche.app import Host
-from cloche.engine.instance import StoreBounds
+from cloche.engine.bounds import StoreBounds
 from cloche.errors import ClocheError, LimitError, UsageError
 from cloche.model import State
 from cloche.runtime.plugin import ExtensionPoint, Plugin

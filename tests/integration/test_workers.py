@@ -22,7 +22,7 @@ import pytest
 from cloche.app import Host
 from cloche.capabilities.api import EventKind, Session
 from cloche.engine.codec.wire import WirePlan
-from cloche.engine.linker import Import, host_slots
+from cloche.engine.slots import Import, host_slots
 from cloche.errors import CapabilityError, ClocheError, EngineError, GrantError, GuestError, LimitError, UsageError
 from cloche.grants.policy_file import parse_policy
 from cloche.grants.schema import Params

@@ -27,6 +27,7 @@ from cloche.confine.limits import ChildLimits
 from cloche.confine.memory import new_memory_file
 from cloche.confine.seccomp import Group
 from cloche.confine.shortage import shortage
+from cloche.confine.spawn import start_child
 from cloche.errors import EngineError, RegistryError
 from cloche.frozen import dataclass
 from cloche.model import GIB, KIB
@@ -260,45 +261,6 @@ def _run_once(
             finally:
                 watcher.end()
         return watcher.result()
-
-
-def start_child(
-    plan: Mapping[str, Any],
-    *,
-    report: int,
-    stdin: int,
-    stdout: int,
-    stderr: int,
-    environment: Mapping[str, str],
-    directory: str = "/",
-    pass_fds: Sequence[int] = (),
-) -> subprocess.Popen[bytes]:
-    """Start the launcher in a session of its own, with nothing of this process but what is named.
-
-    `plan` is what the launcher reads; `report` the descriptor on which it tells how far it got. The caller waits
-    for the child, kills it and reaps it. Raises: OSError. Added in 0.1.
-    """
-    package = Path(__file__).resolve().parent.parent
-    full_plan = {
-        "path": [],
-        "supervised": False,
-        "nice": 0,
-        **plan,
-        "report": report,
-        "parent": os.getpid(),
-        "package": str(package),
-    }
-    return subprocess.Popen(
-        [sys.executable, "-I", "-S", "-B", str(package / "confine" / "launcher.py"), json.dumps(full_plan)],
-        stdin=stdin,
-        stdout=stdout,
-        stderr=stderr,
-        env=environment,
-        cwd=directory,
-        close_fds=True,
-        pass_fds=(report, *pass_fds),
-        start_new_session=True,
-    )
 
 
 def _rlimits(limits: ChildLimits) -> dict[str, int]:

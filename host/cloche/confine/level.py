@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 
-from cloche.confine import landlock, seccomp
 from cloche.frozen import dataclass
 
 WORDS = ("none", "rlimits", "seccomp", "landlock", "landlock+seccomp")
@@ -40,4 +39,6 @@ class Level:
 
 def offered() -> Level:
     """What this system offers. Asks the kernel each time, which takes microseconds. Added in 0.1."""
+    from cloche.confine import landlock, seccomp  # noqa: PLC0415 - only who asks what there is pays for it
+
     return Level(landlock.abi(), seccomp.is_available(), sys.platform != "win32")

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import secrets
 import stat
 import time
 from collections.abc import Callable, Iterator
@@ -131,7 +130,7 @@ class NativeCache:
 
         Raises: RegistryError (`registry.io`) when it cannot be made.
         """
-        name = f"work-{secrets.token_hex(8)}"
+        name = f"work-{os.urandom(8).hex()}"
         try:
             with self._directory(create=True) as directory:
                 os.mkdir(name, 0o700, dir_fd=directory)

@@ -11,17 +11,14 @@ import hashlib
 import hmac
 import json
 import os
-import platform
 import re
-import secrets
-import shutil
 import stat
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 from cloche.confine.memory import new_memory_file
 from cloche.engine import sealed
+from cloche.frozen import dataclass
 from cloche.model import GIB, Digest
 
 READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
@@ -86,7 +83,7 @@ def target() -> str:
     with contextlib.suppress(OSError), Path("/proc/cpuinfo").open("rb") as info:
         match = re.search(rb"^(?:flags|Features)\s*:\s*(.*)$", info.read(64 * 1024), re.MULTILINE)
         features = b" ".join(sorted(match[1].split())) if match else b""
-    return f"{sys.platform}-{platform.machine()}-{hashlib.sha256(features).hexdigest()[:32]}"
+    return f"{sys.platform}-{os.uname().machine}-{hashlib.sha256(features).hexdigest()[:32]}"
 
 
 def verified_copy(file: int, key: EntryKey, secret: bytes) -> int | None:
@@ -132,7 +129,7 @@ def write_entry(directory: int, name: str, key: EntryKey, secret: bytes, descrip
     size = os.fstat(descriptor).st_size
     with sealed.contents(descriptor) as code:
         header = _MAGIC + _mac(secret, key, label, code) + len(label).to_bytes(4, "little") + label
-    temporary = f"new-{secrets.token_hex(8)}"
+    temporary = f"new-{os.urandom(8).hex()}"
     file = os.open(temporary, CREATE_FLAGS, 0o600, dir_fd=directory)
     try:
         try:
@@ -194,6 +191,8 @@ def remove(directory: int, name: str) -> bool:
         os.unlink(name, dir_fd=directory)
     except OSError:
         try:
+            import shutil  # noqa: PLC0415 - it imports every compressor, and this is rare
+
             shutil.rmtree(name, dir_fd=directory)
         except OSError:
             return False

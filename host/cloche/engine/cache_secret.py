@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import stat
 
 from cloche.engine.cache_entry import CREATE_FLAGS, READ_FLAGS, remove
@@ -38,11 +37,11 @@ def make_key(directory: int) -> bytes:
 
     Raises: OSError; BadKeyError when what another process made meanwhile is unusable.
     """
-    temporary = f"key-{secrets.token_hex(8)}"
+    temporary = f"key-{os.urandom(8).hex()}"
     file = os.open(temporary, CREATE_FLAGS, 0o600, dir_fd=directory)
     try:
         try:
-            os.write(file, secrets.token_bytes(_KEY_BYTES))
+            os.write(file, os.urandom(_KEY_BYTES))
             os.fsync(file)
         finally:
             os.close(file)

@@ -38,7 +38,7 @@ from cloche.engine.compile import (
     compile_code,
     ensure_compilable,
 )
-from cloche.engine.ffi import engine_build
+from cloche.engine.installed import engine_build
 from cloche.engine.modules import SPLIT_LEAST_BYTES, Split, SplitError, split_component
 from cloche.engine.profile import Profile
 from cloche.errors import ClocheError, ContractError, EngineError, RegistryError

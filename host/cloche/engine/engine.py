@@ -24,7 +24,8 @@ from cloche.errors import UsageError
 
 if TYPE_CHECKING:
     from cloche.engine.instance import Instance
-    from cloche.engine.linker import HostSlot, Linker
+    from cloche.engine.linker import Linker
+    from cloche.engine.slots import HostSlot
 
 OPAQUE = b"the host ended this call"
 """All that a guest's backtrace may ever say about a failure in the host."""

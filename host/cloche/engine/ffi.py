@@ -9,9 +9,6 @@ anyway (H15, H16, H43, H45).
 from __future__ import annotations
 
 import ctypes
-import importlib.util
-import re
-import sys
 from ctypes import (
     CFUNCTYPE,
     POINTER,
@@ -30,6 +27,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from cloche.engine.installed import engine_library
 from cloche.errors import EngineError
 from cloche.text import clean
 
@@ -225,46 +223,11 @@ class Library:
         raise AttributeError(name)
 
 
-def _package_directory() -> Path:
-    spec = importlib.util.find_spec("wasmtime")
-    if spec is None or spec.origin is None:
-        raise EngineError("the package `wasmtime` is not installed; install wasmtime 49.0.0", code="engine.unsupported")
-    return Path(spec.origin).parent
-
-
-def _version(package: Path) -> str:
-    """Read from the name of the dist-info directory: importlib.metadata would cost 10 ms and more."""
-    for entry in package.parent.glob("wasmtime-*.dist-info"):
-        match = re.fullmatch(r"wasmtime-([0-9][^-]*)\.dist-info", entry.name)
-        if match:
-            return match.group(1)
-    return "unknown"
-
-
 @lru_cache(maxsize=1)
 def library() -> Library:
     """The engine library of this process, loaded on first use. Blocking for a few milliseconds then."""
-    package = _package_directory()
-    names = {"linux": "_libwasmtime.so", "darwin": "_libwasmtime.dylib", "win32": "_wasmtime.dll"}
-    found = sorted(package.glob("*/" + names.get(sys.platform, "_libwasmtime.so")))
-    if not found:
-        raise EngineError(
-            f"the package `wasmtime` in use ships no library for {sys.platform}; install a wheel for this system",
-            code="engine.unsupported",
-        )
-    return Library(found[0], _version(package))
-
-
-def engine_build() -> str:
-    """Which engine compiles: two builds of one version may differ in what they make and take."""
-    lib = library()
-    try:
-        status = lib.path.stat()
-    except OSError as error:
-        raise EngineError(
-            f"the engine library {lib.path} is gone: {error.strerror}; start anew", code="engine.unsupported"
-        ) from error
-    return f"{lib.version} {status.st_size} {int(status.st_mtime)}"
+    found = engine_library()
+    return Library(found.path, found.version)
 
 
 MAX_MESSAGE_BYTES = 64 << 10

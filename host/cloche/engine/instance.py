@@ -15,12 +15,14 @@ from time import perf_counter_ns, thread_time_ns
 from typing import Any, Protocol
 
 from cloche.engine import endings
+from cloche.engine.bounds import StoreBounds
 from cloche.engine.codec.function import CallBuffer
 from cloche.engine.codec.handles import ResourceBridge
 from cloche.engine.ffi import VAL_BYTES, ComponentFunc, take_error
-from cloche.engine.linker import HostSlot, Linker, RejectedError
+from cloche.engine.linker import Linker, RejectedError
 from cloche.engine.mapping import close_and_measure, close_unmeasured, making_memories
 from cloche.engine.pricing import BYTE_FUEL, HOST_CALL_FUEL
+from cloche.engine.slots import HostSlot
 from cloche.engine.stacks import ThisThread, this_thread
 from cloche.engine.stdio import Output
 from cloche.engine.ticker import TICK_MS, Ticker
@@ -54,22 +56,6 @@ PROBE_MASK = 15
 PROBE_AFTER_FUEL = 50_000
 """The memory is read at every sixteenth call of an instance, the first included, and after each call that used more
 fuel than this; in between `Usage.peak_memory` is the last reading. Reading it costs half of a small call."""
-
-
-@dataclass(frozen=True, slots=True)
-class StoreBounds:
-    """The engine's own limits of one store. Memory is per linear memory there, so the plan divides it (H6)."""
-
-    memory_bytes: int
-    memories: int
-    tables: int
-    table_elements: int
-    instances: int
-
-    @property
-    def all_memory_bytes(self) -> int:
-        """What all memories together can grow to."""
-        return self.memory_bytes * self.memories
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ instance costs a list of callables and no registration.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 from cloche.engine import sealed
@@ -15,57 +15,10 @@ from cloche.engine.codec.function import FunctionPlan, HostPlan
 from cloche.engine.engine import Engine
 from cloche.engine.ffi import ComponentFunc, ComponentInstance, take_error
 from cloche.engine.pollable import POLLABLE_OWNER
+from cloche.engine.slots import HostSlot, Import, host_slots, label
 from cloche.errors import EngineError, UsageError
-from cloche.frozen import dataclass, field
-from cloche.model import Err
-from cloche.values import Case
-from cloche.wit.types import EnumType, Export, Function, Prim, ResourceType, ResultType, VariantType
-
-# How an interface says «no» in its own words.
-DENIED_CASES = ("denied", "access-denied", "access", "not-permitted")
-DENIED_TEXT = "not granted"
-
-
-@dataclass(frozen=True, slots=True)
-class Import:
-    """One imported interface that the host defines. `name` is as the component spells it.
-
-    `resources` are the resource types that the interface exports, by the name they have there. A closed interface is
-    linked, but each of its functions denies: with its value in `answers`, by its name there, else in its own words.
-    """
-
-    name: str
-    capability: str
-    functions: tuple[Function, ...]
-    resources: tuple[tuple[str, ResourceType], ...] = ()
-    closed: bool = False
-    answers: Mapping[str, object] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Denial:
-    """What a closed function answers, as a value to lower."""
-
-    value: object
-
-
-@dataclass(frozen=True, slots=True)
-class HostSlot:
-    """One host function: its place among the instance's targets, its plan, and what it belongs to."""
-
-    position: int
-    interface: str
-    capability: str
-    function: Function
-    plan: HostPlan
-    closed: bool
-    denial: Denial | None
-    """What a closed function answers, or None when it must trap."""
-
-    @property
-    def label(self) -> str:
-        """How messages name the function."""
-        return _label(self.interface, self.function.name)
+from cloche.frozen import dataclass
+from cloche.wit.types import Export, ResourceType
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,41 +27,6 @@ class CodeFiles:
 
     component: int
     modules: tuple[tuple[str, int], ...] = ()
-
-
-def denial_of(function: Function, answers: Mapping[str, object]) -> Denial | None:
-    """What this function answers while its interface is closed: its own «denied» where its result has such a case."""
-    if function.name in answers:
-        return Denial(answers[function.name])
-    error = function.result.err if isinstance(function.result, ResultType) else None
-    words: Mapping[str, object] = {}
-    if isinstance(error, EnumType):
-        words = {name: name for name in error.cases}
-    elif isinstance(error, VariantType):
-        words = {
-            case.name: Case(case.name, DENIED_TEXT if case.type is Prim.STRING else None)
-            for case in error.cases
-            if case.type in (None, Prim.STRING)
-        }
-    return next((Denial(Err(words[name])) for name in DENIED_CASES if name in words), None)
-
-
-def host_slots(imports: Sequence[Import], first: int = 0) -> list[HostSlot]:
-    """The host functions of these imports, numbered from `first` on."""
-    return [
-        HostSlot(
-            position=position,
-            interface=item.name,
-            capability=item.capability,
-            function=function,
-            plan=HostPlan(function),
-            closed=item.closed,
-            denial=denial_of(function, item.answers) if item.closed else None,
-        )
-        for position, (item, function) in enumerate(
-            ((item, function) for item in imports for function in item.functions), first
-        )
-    ]
 
 
 class Linker:
@@ -144,7 +62,7 @@ class Linker:
                     self._check(lib.wasmtime_component_linker_instance_add_module(root, text, len(text), module))
                 for item in imports:
                     first = len(self.slots)
-                    self.slots += host_slots([item], first)
+                    self.slots += host_slots([item], first, HostPlan)
                     self._define(root, item, self.slots[first:])
             finally:
                 lib.wasmtime_component_linker_instance_delete(root)
@@ -190,7 +108,7 @@ class Linker:
         if not self.engine.lib.wasmtime_component_instance_get_func(
             ctypes.addressof(instance), context, export, ctypes.addressof(found)
         ):
-            raise UsageError(f"the component exports no function {_label(interface, name)}", code="usage.not-found")
+            raise UsageError(f"the component exports no function {label(interface, name)}", code="usage.not-found")
         return found
 
     def close(self) -> None:
@@ -284,7 +202,7 @@ class Linker:
         if outer:
             lib.wasmtime_component_export_index_delete(outer)
         if not found:
-            raise UsageError(f"the component exports no function {_label(interface, name)}", code="usage.not-found")
+            raise UsageError(f"the component exports no function {label(interface, name)}", code="usage.not-found")
         return int(found)
 
     def _check(self, error: int | None) -> None:
@@ -299,7 +217,3 @@ class RejectedError(Exception):
     def __init__(self, error: int) -> None:
         super().__init__("engine error")
         self.error = error
-
-
-def _label(interface: str | None, name: str) -> str:
-    return f"{interface}.{name}" if interface else name

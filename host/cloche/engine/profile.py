@@ -5,10 +5,14 @@ Source: H8 (features that had sandbox bugs are off), H4 (stack), H10 (reservatio
 
 from __future__ import annotations
 
-from cloche.engine.ffi import Library
+from typing import TYPE_CHECKING
+
 from cloche.errors import EngineError
 from cloche.frozen import dataclass
 from cloche.model import BOUNDS, GIB, KIB, Metering, ensure_limit
+
+if TYPE_CHECKING:
+    from cloche.engine.ffi import Library
 
 # Features that guests do not need. Each had a 2026 sandbox bug or lets a guest wait for ever.
 DISABLED_FEATURES = (

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from cloche.engine.engine import Engine
 from cloche.errors import GrantError
 from cloche.frozen import dataclass
+
+if TYPE_CHECKING:
+    from cloche.engine.engine import Engine
 
 
 @dataclass(frozen=True, slots=True)

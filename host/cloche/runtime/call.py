@@ -14,7 +14,7 @@ from cloche.engine.codec.finding import Finder
 from cloche.engine.codec.handles import GuestResource
 from cloche.engine.instance import Cancellation, Control, Target
 from cloche.engine.interrupts import RAISING, Interrupts, handler_of
-from cloche.engine.linker import HostSlot
+from cloche.engine.slots import HostSlot
 from cloche.engine.stacks import Courier, GuestThreads, ThisThread, this_thread, threads
 from cloche.engine.stdio import STREAMS
 from cloche.engine.wasi import Mount, outward_links

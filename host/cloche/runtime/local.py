@@ -9,7 +9,8 @@ from typing import Any
 
 from cloche.engine.engine import Engine
 from cloche.engine.instance import Cancellation, Instance, Settings, Target
-from cloche.engine.linker import HostSlot, Linker
+from cloche.engine.linker import Linker
+from cloche.engine.slots import HostSlot
 from cloche.model import Limits
 from cloche.wit.types import ResourceType
 

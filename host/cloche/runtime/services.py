@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cloche.capabilities.api import Capability, HostInterface, Session
 from cloche.engine.instance import Instance, Target
-from cloche.engine.linker import HostSlot
+from cloche.engine.slots import HostSlot
 from cloche.errors import CapabilityError
 from cloche.grants.schema import Params
 from cloche.model import Limits, Tier

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cloche.errors import ClocheError, EngineError, LimitError, UsageError
+from cloche.frozen import dataclass
 from cloche.model import Err, Limits, Usage
 from cloche.script.image import EXECUTOR
 from cloche.script.result import ScriptResult
@@ -16,7 +16,7 @@ from cloche.worker.house import House
 
 if TYPE_CHECKING:
     from cloche.engine.instance import Cancellation, Target
-    from cloche.engine.linker import HostSlot
+    from cloche.engine.slots import HostSlot
     from cloche.engine.wasi import Mount
     from cloche.script.kit import Kit
     from cloche.worker.instance import RemoteInstance

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from cloche.errors import UsageError
+from cloche.frozen import dataclass
 from cloche.model import MIB
 from cloche.resources import guests_dir
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from cloche.errors import GrantError, LimitError
+from cloche.frozen import dataclass, replace
 from cloche.model import BOUNDS, Limits, ensure_limit
 
 if TYPE_CHECKING:
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 FILES = "wasi:filesystem"
 FUNCTIONS = "cloche:script"
+WORKSPACE = "work"
+"""The mount's name of a script's own files: it sees them as `/work`, and starts there."""
 
 
 @dataclass(frozen=True, slots=True)

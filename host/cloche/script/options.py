@@ -10,8 +10,7 @@ from cloche.engine.wasi import Mount
 from cloche.errors import LimitError, UsageError
 from cloche.quantities import QuantityError, parse_count, parse_duration_ms, parse_fuel, parse_size
 from cloche.script.box import Script
-from cloche.script.kit import FILES, FUNCTIONS, Kit
-from cloche.script.workspace import NAME
+from cloche.script.kit import FILES, FUNCTIONS, WORKSPACE, Kit
 from cloche.text import show
 
 if TYPE_CHECKING:
@@ -83,7 +82,7 @@ class Request:
         if functions is not None:
             self.call = functions.session(failed=lambda _, error: self.failures.append(error)).call
         self.names = () if functions is None else functions.names
-        self.script = script(code, options, self.names, None if self.files is None else f"/{NAME}")
+        self.script = script(code, options, self.names, None if self.files is None else f"/{WORKSPACE}")
 
 
 def ensure_known(options: Mapping[str, object], known: type) -> None:
@@ -146,8 +145,8 @@ def _mount(name: str, place: str | Path) -> Mount:
         check_mount_name(name)
     except ValueError as error:
         raise UsageError(f"mount {show(name)}: the name must be {error}") from None
-    if name == NAME:
-        raise UsageError(f"mount {NAME!r}: the name is that of the script's own files; choose another")
+    if name == WORKSPACE:
+        raise UsageError(f"mount {WORKSPACE!r}: the name is that of the script's own files; choose another")
     try:
         found = Path(path).resolve(strict=True)
     except (OSError, RuntimeError, ValueError) as error:

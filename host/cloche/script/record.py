@@ -21,7 +21,7 @@ from cloche.confine.memory import new_memory_file
 from cloche.engine import sealed
 from cloche.engine.cache import NativeCache
 from cloche.engine.cache_entry import EntryKey, target
-from cloche.engine.ffi import engine_build
+from cloche.engine.installed import engine_build
 from cloche.model import Digest
 from cloche.resources import sdk_dir, wit_dir
 from cloche.script.kit import Kit

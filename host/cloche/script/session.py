@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Unpack
 
 from cloche.engine.instance import Control
 from cloche.errors import ClocheError, UsageError
+from cloche.script.kit import WORKSPACE
 from cloche.script.options import CallOptions, Request, ensure_known, script, wishes
 from cloche.script.result import ScriptResult
-from cloche.script.workspace import NAME, Workspace, watched
+from cloche.script.workspace import Workspace, watched
 
 if TYPE_CHECKING:
     from cloche.engine.wasi import Mount
@@ -47,7 +48,7 @@ class ScriptSession:
             self._instance = self._box.open(request.call, request.limits)
             held.callback(self._box.end, self._instance)
             self._held = held.pop_all()
-        self._directory = None if self._space is None else f"/{NAME}"
+        self._directory = None if self._space is None else f"/{WORKSPACE}"
 
     @property
     def is_alive(self) -> bool:

@@ -14,10 +14,9 @@ from pathlib import Path, PurePosixPath
 from cloche.engine.wasi import Mount
 from cloche.errors import LimitError, UsageError
 from cloche.model import Limits
+from cloche.script.kit import WORKSPACE
 from cloche.text import show
 
-NAME = "work"
-"""The mount's name: the script sees the directory as `/work`, and starts there."""
 MAX_DEPTH = 64
 """How deep its directories may lie in each other."""
 LOOK_EVERY_S = 0.05
@@ -51,7 +50,7 @@ class Workspace:
     @property
     def mount(self) -> Mount:
         """The directory as the worker mounts it."""
-        return Mount(NAME, self.directory, writable=True)
+        return Mount(WORKSPACE, self.directory, writable=True)
 
     def changed(self) -> dict[str, bytes]:
         """Every regular file that is not as it was given, or as it was when this was last asked, by path.

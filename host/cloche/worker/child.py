@@ -19,14 +19,16 @@ from typing import Any
 
 from cloche import lazy_numpy
 from cloche.confine import landlock, seccomp
+from cloche.engine.bounds import StoreBounds
 from cloche.engine.codec.handles import GuestResource
 from cloche.engine.codec.wire import WireError, WirePlan, Writing
 from cloche.engine.engine import Engine
 from cloche.engine.ffi import library
-from cloche.engine.instance import Instance, Settings, StoreBounds, Target
+from cloche.engine.instance import Instance, Settings, Target
 from cloche.engine.interrupts import Interrupts
-from cloche.engine.linker import CodeFiles, HostSlot, Linker
+from cloche.engine.linker import CodeFiles, Linker
 from cloche.engine.mapping import hold_maps
+from cloche.engine.slots import HostSlot
 from cloche.engine.wasi import Mount
 from cloche.errors import CapabilityError, ClocheError, GuestTrap
 from cloche.model import Limits, Usage

@@ -7,11 +7,10 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cloche.engine.codec.wire import WirePlan
-from cloche.engine.instance import Cancellation, Target
-from cloche.engine.linker import HostSlot, host_slots
+from cloche.engine.slots import HostSlot, host_slots
 from cloche.errors import EngineError, LimitError, TrustError, UsageError
 from cloche.frozen import replace
 from cloche.model import Limits
@@ -19,6 +18,9 @@ from cloche.wit.types import ResourceType
 from cloche.worker.instance import RemoteInstance, RemoteSettings
 from cloche.worker.orders import Lodging, exported, order_of
 from cloche.worker.process import WorkerProcess
+
+if TYPE_CHECKING:
+    from cloche.engine.instance import Cancellation, Target
 
 BACK_OFF_S = (0.0, 0.0, 0.05, 0.1, 0.2, 0.4, 0.8)
 """Waiting before a worker is started again, by the number of its crashes within the last minute."""

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from itertools import count
 from time import monotonic
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -20,8 +20,6 @@ from cloche.engine import endings
 from cloche.engine.codec.handles import GuestResource, close_item, ensure_object
 from cloche.engine.codec.problem import ValueProblem, expected
 from cloche.engine.codec.wire import WireError, WirePlan, Writing
-from cloche.engine.instance import Cancellation, Target
-from cloche.engine.linker import HostSlot
 from cloche.engine.stacks import ThisThread, this_thread
 from cloche.engine.stdio import Output
 from cloche.errors import ClocheError, EngineError, GrantError, GuestTrap, LimitError, UsageError
@@ -48,6 +46,10 @@ from cloche.worker.messages import (
     from_worker,
 )
 from cloche.worker.process import WorkerProcess
+
+if TYPE_CHECKING:
+    from cloche.engine.instance import Cancellation, Target
+    from cloche.engine.slots import HostSlot
 
 GRACE_S = 0.25
 """How long after its deadline, or after it was told to stop, a call may go on until its worker is killed."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from cloche.engine.bounds import StoreBounds
 from cloche.engine.codec.wire import WirePlan
-from cloche.engine.instance import StoreBounds
-from cloche.engine.linker import Import
 from cloche.engine.profile import Profile
+from cloche.engine.slots import Import
 from cloche.engine.wasi import Mount
 from cloche.frozen import as_dict, dataclass
 from cloche.model import GIB, MIB, Limits, Metering

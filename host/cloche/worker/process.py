@@ -18,10 +18,10 @@ from pathlib import Path
 
 import msgspec
 
-from cloche.confine.child import start_child
 from cloche.confine.level import Level
 from cloche.confine.shortage import shortage, starting_threads
-from cloche.engine.ffi import library
+from cloche.confine.spawn import start_child
+from cloche.engine.installed import engine_library
 from cloche.errors import CODES, EngineError
 from cloche.model import KIB
 from cloche.text import one_line
@@ -231,7 +231,7 @@ _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 def _packages() -> list[str]:
     """Where the packages lie that a worker imports: the engine's own place comes before the others."""
-    found = [library().path.parents[2], Path(msgspec.__file__).parents[1]]
+    found = [engine_library().path.parents[2], Path(msgspec.__file__).parents[1]]
     numpy = find_spec("numpy")
     if numpy is not None and numpy.origin is not None:
         found.append(Path(numpy.origin).parents[1])
