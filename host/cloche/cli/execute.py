@@ -95,6 +95,7 @@ def perform(request: ExecRequest) -> int:
     """
     from cloche.errors import ClocheError
 
+    _import_msgspec()
     try:
         result = _run(request)
     except ClocheError as error:
@@ -106,7 +107,6 @@ def perform(request: ExecRequest) -> int:
 
 def _run(request: ExecRequest) -> ScriptResult:
     from cloche.script.alone import run_alone
-    from cloche.script.image import image_of
 
     code, name = _code(request)
     options: dict[str, Any] = {
@@ -117,7 +117,19 @@ def _run(request: ExecRequest) -> ScriptResult:
         "mounts": dict(map(_mount, request.mounts)),
     }
     options |= {key: text for key in ("fuel", "memory", "deadline") if (text := getattr(request, key)) is not None}
-    return run_alone(image_of(request.image), code, options, policy=request.policy, progress=_progress(request))
+    return run_alone(request.image, code, options, policy=request.policy, progress=_progress(request))
+
+
+def _import_msgspec() -> None:
+    """It takes `typing_extensions` where that is, which imports half the standard library, and goes on without."""
+    name = "typing_extensions"
+    if name in sys.modules:
+        return
+    sys.modules[name] = None  # type: ignore[assignment]
+    try:
+        import msgspec  # noqa: F401
+    finally:
+        del sys.modules[name]
 
 
 def _show(result: ScriptResult, request: ExecRequest) -> int:

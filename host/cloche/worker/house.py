@@ -33,7 +33,13 @@ class House:
         (`trust.untrusted-unavailable`) when a worker is not confined as the policy demands. Added in 0.1.
     """
 
-    def __init__(self, lodging: Lodging, tell: Callable[[str, Mapping[str, object]], None]) -> None:
+    def __init__(
+        self,
+        lodging: Lodging,
+        tell: Callable[[str, Mapping[str, object]], None],
+        new_worker: Callable[[], WorkerProcess] = WorkerProcess,
+    ) -> None:
+        self._new_worker = new_worker
         self._lodging = lodging
         self._tell = tell
         self._code = [os.dup(lodging.component), *(os.dup(descriptor) for _, descriptor in lodging.modules)]
@@ -158,7 +164,7 @@ class House:
     def _started(self) -> WorkerProcess:
         mounts = [os.open(mount.path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) for mount in self._lodging.mounts]
         try:
-            worker = WorkerProcess()
+            worker = self._new_worker()
             try:
                 level = worker.take(self._order, [*self._code, *mounts])
                 if not level.meets(self._lodging.lockdown):
