@@ -24,7 +24,7 @@ from cloche.confine.limits import ChildLimits
 from cloche.confine.memory import new_memory_file
 from cloche.engine import code as code_module
 from cloche.engine import compile as compile_module
-from cloche.engine import ffi, sealed
+from cloche.engine import ffi, installed, sealed
 from cloche.engine import modules as modules_module
 from cloche.engine.code import CodeStore, NativeCode
 from cloche.engine.compile import CodeKind, Progress, compile_code
@@ -443,14 +443,11 @@ def test_another_build_of_the_engine_has_code_of_its_own(
 ) -> None:
     """Two libraries of one version are told apart by size and time."""
     native(store, component())
-    lib = ffi.library()
-
-    class Rebuilt:
-        version, path = lib.version, tmp_path / "rebuilt.so"
-
-    Rebuilt.path.write_bytes(b"another build")
-    for build, compiled in ((lib, 0), (Rebuilt, 1)):
-        monkeypatch.setattr(code_module, "library", lambda build=build: build)
+    lib = installed.engine_library()
+    rebuilt = lib._replace(path=tmp_path / "rebuilt.so")
+    rebuilt.path.write_bytes(b"another build")
+    for build, compiled in ((lib, 0), (rebuilt, 1)):
+        monkeypatch.setattr(installed, "engine_library", lambda build=build: build)
         other = CodeStore(tmp_path, Profile(), emit=events, background=False)
         with other.native(component(), digest_of(component())) as code:
             assert code.compiled == compiled

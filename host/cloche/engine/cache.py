@@ -1,6 +1,6 @@
 """Native code on disk, private to one user and authenticated. What does not verify does not exist.
 
-Native code that is loaded runs with all of our rights (H24), so an entry is taken only when its HMAC fits: over the
+Native code that is loaded runs with all of our rights (H24), so an entry is taken only when its MAC fits: over the
 digest of the wasm, the kind, the engine's version, the whole profile, the processor, and the code itself. The check is
 made over a sealed copy in memory, and that copy is what gets loaded. Nothing here fails open: a doubt is a miss.
 """

@@ -1,6 +1,7 @@
 """One entry of the native-code cache: what it is known by, how it stands in its file, and when it verifies.
 
-A file is: magic, HMAC-SHA256, length of the label, label (JSON, for people), code. The HMAC is over the magic, every
+A file is: magic, MAC, length of the label, label (JSON, for people), code. The MAC is keyed BLAKE3, which is four times
+as fast as HMAC-SHA256 and so a third of the time that a start takes for 60 MB. It is over the magic, every
 field of the key, the label and the code, each with its length.
 """
 
@@ -8,13 +9,16 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import hmac
 import json
 import os
 import re
 import stat
 import sys
+from hmac import compare_digest
+from mmap import mmap
 from pathlib import Path
+
+from blake3 import blake3
 
 from cloche.confine.memory import new_memory_file
 from cloche.engine import sealed
@@ -28,7 +32,7 @@ CREATE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEX
 MAX_ENTRY_BYTES = 2 * GIB
 """An entry larger than this is neither kept nor read."""
 
-_MAGIC = b"CLOCHE-NATIVE-1\n"
+_MAGIC = b"CLOCHE-NATIVE-2\n"
 _MAC_BYTES = 32
 _MAX_LABEL_BYTES = 4096
 _HEADER_BYTES = len(_MAGIC) + _MAC_BYTES + 4
@@ -109,7 +113,7 @@ def verified_copy(file: int, key: EntryKey, secret: bytes) -> int | None:
         sealed.seal(descriptor)
         with sealed.contents(descriptor) as code:
             expected = _mac(secret, key, label, code)
-        if hmac.compare_digest(header[len(_MAGIC) : len(_MAGIC) + _MAC_BYTES], expected):
+        if compare_digest(header[len(_MAGIC) : len(_MAGIC) + _MAC_BYTES], expected):
             return descriptor
     except EOFError:
         pass
@@ -199,14 +203,9 @@ def remove(directory: int, name: str) -> bool:
     return True
 
 
-def _mac(secret: bytes, key: EntryKey, label: bytes, code: object) -> bytes:
-    mac = hmac.new(secret, digestmod="sha256")
-    mac.update(_MAGIC)
+def _mac(secret: bytes, key: EntryKey, label: bytes, code: mmap | bytes) -> bytes:
+    mac = blake3(_MAGIC, key=secret)
     mac.update(key.encode())
-    view = memoryview(code)  # type: ignore[arg-type]
-    try:
-        mac.update(len(label).to_bytes(8, "little") + label + len(view).to_bytes(8, "little"))
-        mac.update(view)
-    finally:
-        view.release()
+    mac.update(len(label).to_bytes(8, "little") + label + len(code).to_bytes(8, "little"))
+    mac.update(code)
     return mac.digest()

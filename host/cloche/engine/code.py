@@ -38,6 +38,7 @@ from cloche.engine.compile import (
     compile_code,
     ensure_compilable,
 )
+from cloche.engine.ffi import library
 from cloche.engine.installed import engine_build
 from cloche.engine.modules import SPLIT_LEAST_BYTES, Split, SplitError, split_component
 from cloche.engine.profile import Profile
@@ -121,6 +122,7 @@ class CodeStore:
         self._profile, self._emit, self._limits = profile, emit, limits
         self._warned: set[str] = set()
         self._cache = NativeCache(home / "cache" / "native", max_bytes=max_bytes, warn=self._warn)
+        library()  # now, while there are descriptors: what it lacks later must not be its fault
         self._target, self._engine_build = target(), engine_build()
         self._slots = threading.BoundedSemaphore(COMPILES_AT_ONCE)
         self._shared = _SharedCode()

@@ -51,11 +51,13 @@ def copy(source: int, offset: int, length: int, target: int) -> None:
     Raises: OSError; EOFError when the source is shorter. Added in 0.1.
     """
     end = offset + length
+    held = memoryview(bytearray(min(length, _CHUNK_BYTES)))
     while offset < end:
-        chunk = memoryview(os.pread(source, min(end - offset, _CHUNK_BYTES), offset))
-        if not chunk:
+        size = os.preadv(source, [held[: end - offset]], offset)
+        if not size:
             raise EOFError(f"the file ends {end - offset} bytes early")
-        offset += len(chunk)
+        offset += size
+        chunk = held[:size]
         while chunk:
             chunk = chunk[os.write(target, chunk) :]
 
