@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from cloche.confine import landlock
 from cloche.confine.level import offered
-from cloche.errors import EngineError
+from cloche.errors import EngineError, TrustError
+from cloche.model import MIB, Limits
+from cloche.worker import process as process_module
 from cloche.worker import trial as trial_module
-from cloche.worker.house import BASE_BYTES
+from cloche.worker.house import BASE_BYTES, CALL_BYTES
+from cloche.worker.messages import Ready, from_worker
 from cloche.worker.trial import try_worker
+from support.wat_plugins import BASICS, events, open_host, write_plugin
 
 STATUS = "Name:\tpython\nCapEff:\t{privileges:016x}\nNoNewPrivs:\t{new}\nSeccomp:\t{mode}\n"
 LIMITS = """Limit                     Soft Limit           Hard Limit           Units
@@ -30,7 +36,7 @@ def test_a_real_worker_is_locked_in_and_gone() -> None:
     found = try_worker()
     assert found.level == offered()
     assert (found.no_new_privileges, found.privileges) == (True, 0)
-    assert found.limits["data_bytes"] >= BASE_BYTES
+    assert found.limits["data_bytes"] == BASE_BYTES + 1 * (CALL_BYTES + Limits().memory_bytes)
     assert {
         name: found.limits[name] for name in ("open_files", "core_bytes", "locked_bytes", "message_queue_bytes")
     } == {
@@ -68,3 +74,64 @@ def test_a_process_that_nobody_sees_is_no_lock(tmp_path: Path) -> None:
     with pytest.raises(EngineError) as caught:
         trial_module._seen(tmp_path / "none", "landlock+seccomp")
     assert caught.value.code == "engine.unsupported"
+
+
+ROOT = Path(__file__).parents[2]
+NAMES = {
+    "RLIMIT_NOFILE": "open_files",
+    "RLIMIT_CORE": "core_bytes",
+    "RLIMIT_MEMLOCK": "locked_bytes",
+    "RLIMIT_MSGQUEUE": "message_queue_bytes",
+}
+
+
+def test_the_limits_on_the_page_are_those_of_a_worker() -> None:
+    """The table of docs/security-model.md is what the kernel holds a worker to."""
+    page = (ROOT / "docs" / "security-model.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `(RLIMIT_\w+)` \| (.+) \|$", page, re.MULTILINE))
+    found = try_worker().limits
+    data = rows.pop("RLIMIT_DATA")
+    assert [int(number) * MIB for number in re.findall(r"(\d+) MiB", data)] == [BASE_BYTES, CALL_BYTES]
+    assert {NAMES[name]: int(text.replace(",", "")) for name, text in rows.items()} == {
+        name: number for name, number in found.items() if name != "data_bytes"
+    }
+
+
+@pytest.fixture
+def ready(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What a worker says once it is ready, with changes of the test's."""
+    changes: dict[str, Any] = {}
+
+    def changed(data: bytes) -> object:
+        said = from_worker(data)
+        if not isinstance(said, Ready):
+            return said
+        return Ready(**{"landlock_abi": said.landlock_abi, "seccomp": said.seccomp, "leaks": said.leaks, **changes})
+
+    monkeypatch.setattr(process_module, "from_worker", changed)
+    return changes
+
+
+def test_a_worker_below_the_policys_demand_is_not_used(tmp_path: Path, ready: dict[str, Any]) -> None:
+    """The load is refused, and nothing is promoted; with less demanded it runs, and the event says how."""
+    ready["landlock_abi"] = 0
+    directory = write_plugin(tmp_path, BASICS)
+    for demanded in ("landlock+seccomp", "landlock"):
+        policy = f'format-version = 1\n[defaults]\nrequire-lockdown = "{demanded}"\n'
+        with open_host(policy) as host:
+            with pytest.raises(TrustError) as caught:
+                host.load(directory)
+            assert (caught.value.code, host.plugins()) == ("trust.untrusted-unavailable", [])
+            assert events(host, "worker") == []
+    with open_host('format-version = 1\n[defaults]\nrequire-lockdown = "seccomp"\n') as host:
+        assert host.load(directory)[""].add(1, 2) == 3
+        assert [data["level"] for data in events(host, "worker")] == ["seccomp"]
+
+
+def test_a_worker_whose_lock_leaks_is_not_used(tmp_path: Path, ready: dict[str, Any]) -> None:
+    """One that could do anything that it tried ends before the plugin runs."""
+    ready["leaks"] = ["make a TCP socket"]
+    with open_host() as host:
+        with pytest.raises(EngineError, match="could do what it must not: make a TCP socket") as caught:
+            host.load(write_plugin(tmp_path, BASICS))
+        assert (caught.value.code, host.plugins()) == ("engine.worker-start", [])
