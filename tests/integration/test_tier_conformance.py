@@ -187,8 +187,8 @@ def test_options_are_the_same(points: list[ExtensionPoint]) -> None:
         )
         assert careful(3) == 3
         for wrong in ({"fuel": "many"}, {"deadline": 0}, {"speed": 3}):
-            refused = error_of(lambda wrong=wrong, point=point: point.number.options(**wrong))  # type: ignore[misc]
-            assert refused.message == error_of(lambda wrong=wrong: points[0].number.options(**wrong)).message  # type: ignore[misc]
+            refused = error_of(lambda wrong=wrong, point=point: point.number.options(**wrong))
+            assert refused.message == error_of(lambda wrong=wrong: points[0].number.options(**wrong)).message
 
 
 SAME_USAGE = ("bytes_in", "bytes_out", "instance_calls", "gpu_memory_peak", "gpu_work")
@@ -471,7 +471,12 @@ def test_entering_again(hall: Hall) -> None:
         assert plugin[POINT].next() == 1
     plugin = hall.serve(Tier.BUILTIN)
     counted: list[int] = []
-    hall.gate.action = lambda: (counted.append(plugin[POINT].next()), plugin.close())[0]
+
+    def close() -> None:
+        counted.append(plugin[POINT].next())
+        plugin.close()
+
+    hall.gate.action = close
     plugin[POINT].act()
     assert (counted, plugin.state) == ([1], State.STOPPED)
     assert hall.desks[plugin.id].closed == 1
@@ -603,8 +608,12 @@ def test_an_object_gets_its_own_objects_back(hall: Hall, monkeypatch: pytest.Mon
         made.append(Counter(desk, start))
         return made[-1]
 
+    def look(_: Desk, counters: list[Counter]) -> int:
+        got.append(counters)
+        return 0
+
     monkeypatch.setattr(Desk, "counter", make)
-    monkeypatch.setattr(Desk, "sum", lambda _, counters: got.append(counters) or 0)
+    monkeypatch.setattr(Desk, "sum", look)
     plugin = hall.serve(Tier.BUILTIN)
     point, desk = plugin[POINT], hall.desks[plugin.id]
     first, second, third = (point.counter(number) for number in range(3))
