@@ -127,7 +127,8 @@ def _worker(settings: Settings) -> Check:
     try:
         trial = try_worker()
     except ClocheError as error:
-        return Check("worker", Status.FAIL, error.message, _NO_WORKER)
+        status = Status.WARN if error.code == "engine.unsupported" else Status.FAIL
+        return Check("worker", status, error.message, _NO_WORKER)
     level, demanded = trial.level, _demanded(settings)
     missing = [part for part in FULL.split("+") if part not in level.word.split("+")]
     missing += ["no_new_privs"] * (not trial.no_new_privileges) + ["no privileges"] * bool(trial.privileges)

@@ -629,6 +629,21 @@ def test_an_object_gets_its_own_objects_back(hall: Hall, monkeypatch: pytest.Mon
     assert (desk.dropped, desk.closed) == (3, 1)
 
 
+def test_what_a_call_hands_out_after_the_end_is_closed(hall: Hall, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Closing does not wait for calls of a Python object; what one of them still returns is not left open."""
+    plugin = hall.serve(Tier.BUILTIN)
+    point, desk = plugin[POINT], hall.desks[plugin.id]
+
+    def make(desk: Desk, start: int) -> Counter:
+        plugin.close()
+        return Counter(desk, start)
+
+    monkeypatch.setattr(Desk, "counter", make)
+    counter = point.counter(5)
+    assert (counter.is_open, desk.dropped, desk.closed) == (False, 1, 1)
+    assert error_of(counter.increment).code == "usage.closed"
+
+
 def test_an_object_that_does_not_close_is_named(hall: Hall, monkeypatch: pytest.MonkeyPatch) -> None:
     """What closing one raises comes out of the next call, and keeps nothing else open."""
 

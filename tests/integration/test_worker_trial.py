@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +69,17 @@ def test_one_thread_that_is_left_out_counts(tmp_path: Path) -> None:
     weak = trial_module._seen(process(tmp_path / "b", good, bad), "seccomp")
     assert (weak.level.seccomp, weak.no_new_privileges, weak.privileges) == (False, False, 4)
     assert weak.level.word == "rlimits"
+
+
+def test_a_system_without_room_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is one that `cloche doctor` can show."""
+
+    def refuse(**_: object) -> None:
+        raise OSError(errno.ENOSPC, "no room")
+
+    monkeypatch.setattr(tempfile, "TemporaryDirectory", refuse)
+    with pytest.raises(EngineError, match="nowhere to compile"):
+        try_worker()
 
 
 def test_a_process_that_nobody_sees_is_no_lock(tmp_path: Path) -> None:

@@ -108,12 +108,13 @@ def test_what_a_worker_lacks(
     assert all(part in found.detail for part in missing)
 
 
-def test_a_worker_that_does_not_start_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What its lock lets through, or what keeps it from starting, is said."""
-    error = EngineError("a worker could do what it must not: make a TCP socket", code="engine.worker-start")
+@pytest.mark.parametrize(("code", "status"), [("engine.worker-start", "fail"), ("engine.unsupported", "warn")])
+def test_a_worker_that_does_not_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str, status: str) -> None:
+    """What its lock lets through, or what keeps it from starting, fails; a system that has no such thing is warned."""
+    error = EngineError("a worker could do what it must not: make a TCP socket", code=code)
     monkeypatch.setattr(doctor, "try_worker", raising(error))
     found = check("worker", Settings(tmp_path))
-    assert (found.status, "TCP" in found.detail, "confinement above" in found.remedy) == ("fail", True, True)
+    assert (found.status, "TCP" in found.detail, "confinement above" in found.remedy) == (status, True, True)
 
 
 def test_a_system_without_workers_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

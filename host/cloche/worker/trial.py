@@ -10,6 +10,7 @@ from pathlib import Path
 
 from cloche.confine import landlock
 from cloche.confine.level import Level
+from cloche.confine.shortage import shortage
 from cloche.engine.code import CodeStore, NativeCode
 from cloche.engine.instance import StoreBounds
 from cloche.engine.profile import Profile
@@ -55,7 +56,7 @@ def try_worker() -> Trial:
     def lodge(native: NativeCode) -> House:
         return House(_lodging(native), lambda _, data: said.update(data))
 
-    with tempfile.TemporaryDirectory(prefix="cloche-trial-") as home:
+    with _directory() as home:
         code = CodeStore(Path(home), _PROFILE, emit=lambda *_: None, max_bytes=_CACHE_BYTES, background=False)
         try:
             house = code.load(_EMPTY_COMPONENT, Digest(hashlib.sha256(_EMPTY_COMPONENT).hexdigest()), lodge)
@@ -65,6 +66,13 @@ def try_worker() -> Trial:
                 house.close()
         finally:
             code.close()
+
+
+def _directory() -> tempfile.TemporaryDirectory[str]:
+    try:
+        return tempfile.TemporaryDirectory(prefix="cloche-trial-")
+    except OSError as error:
+        raise shortage("there is nowhere to compile the code of a worker", error) from error
 
 
 def _lodging(native: NativeCode) -> Lodging:

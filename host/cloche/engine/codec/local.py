@@ -7,7 +7,7 @@ that the object serves it gives and gets its own Python objects, and its caller 
 
 from __future__ import annotations
 
-import threading
+import contextlib
 from collections import deque
 from collections.abc import Mapping, Sequence
 from itertools import count
@@ -28,7 +28,7 @@ class LocalResources:
     """What stands behind the handles that one Python object gave out. Thread-safe; as `ResourceBridge` for a guest.
 
     `classes` has a class of handles for each resource that the object serves. Of any other resource, which an interface
-    takes over from elsewhere, the objects themselves go in and out.
+    takes over from elsewhere, the objects themselves go in and out. Whoever takes an object out of `guests` closes it.
     """
 
     context = 0
@@ -41,13 +41,13 @@ class LocalResources:
         """Handles that were given up, waiting for `drop_pending`."""
         self.is_closed = False
         self._numbers = count(1)
-        self._lock = threading.Lock()
 
     def handle(self, item: Any, resource: ResourceType) -> Any:
-        """A new handle of an object that its maker hands out for good."""
+        """A new handle of an object that its maker hands out for good. Once this is closed, the object is, too."""
         number = next(self._numbers)
-        with self._lock:
-            self.guests[number] = item
+        self.guests[number] = item
+        if self.is_closed:  # a call that was not waited for
+            close_item(self.guests.pop(number, None))
         return self.classes[resource](self, resource, number)
 
     def drop_pending(self) -> None:
@@ -57,16 +57,15 @@ class LocalResources:
                 number = self.drops.popleft()
             except IndexError:  # another thread was faster
                 return
-            with self._lock:
-                item = self.guests.pop(number, None)
-            close_item(item)
+            close_item(self.guests.pop(number, None))
 
     def close(self) -> list[Any]:
         """Refuse every handle from now on; the objects that are left, which the caller closes."""
-        with self._lock:
-            self.is_closed = True
-            left, self.guests = list(self.guests.values()), {}
-        self.drops.clear()
+        self.is_closed = True
+        left = []
+        with contextlib.suppress(KeyError):
+            while True:
+                left.append(self.guests.popitem()[1])
         return left
 
 
