@@ -71,7 +71,7 @@ class Held:
 def misbehave(host: Host, source: Path, good: Plugin) -> list[Attempt]:
     """Let plugins for which nobody vouches try what they should not, one thing after the other.
 
-    After each, one of them and a `good` plugin serve another call. All but that one are gone at the end.
+    After each, one of them and a `good` plugin serve another call. They themselves are gone at the end.
     """
     plugin = host.load(source)
     bad, services = plugin[MISBEHAVE], plugin[SERVICES]
