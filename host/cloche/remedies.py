@@ -34,7 +34,8 @@ REMEDIES: Mapping[str, str] = {
     "contract.unsupported": "Build the component without async functions, streams, futures and error contexts.",
     "contract.wit": "Mend the WIT package that the message names; `wasm-tools component wit DIRECTORY` reads it alone.",
     "contract.inspect": "Try `wasm-tools component wit FILE`; a component whose types are too large has to be split.",
-    "trust.untrusted-unavailable": "Trust the plugin (--trust, or its digest in the policy), if you know who wrote it.",
+    "trust.untrusted-unavailable": "Run `cloche doctor`: `worker` says what this system lacks. Mend it, accept less "
+    "with `require-lockdown` in the policy, or trust the plugin (--trust, its digest), if you know who wrote it.",
     "trust.refused": "Use a form of trust that the policy allows, or change [trust] in the policy.",
     "grant.denied": "Allow it in the policy or with --allow; `cloche grants explain PLUGIN` shows the lines.",
     "grant.required": "Allow it in the policy or with --allow; `cloche grants explain PLUGIN` shows the lines.",

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
 import cloche
 import cloche_guest
+from cloche.confine import seccomp
+from cloche.confine.seccomp import Group
 from cloche.doctor import _CHECKS
+from cloche.engine.wasi import Mount
+from cloche.worker import child
 
 ROOT = Path(__file__).parents[2]
 SOURCES = [
@@ -80,6 +85,53 @@ def test_every_check_of_doctor_is_on_its_pages() -> None:
     shown = re.search(r"\$ cloche doctor\n(.*?)```", read("docs/cli.md"), re.DOTALL)
     assert shown is not None
     assert re.findall(r"^\w+ +(\w+(?: \w+)?)  ", shown[1], re.MULTILINE) == names
+
+
+PROMISE = re.compile(r"^\| (\d+) \| .* \| (.+) \|$", re.MULTILINE)
+NODE = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
+
+
+def test_every_promise_has_tests_that_exist() -> None:
+    """A promise of the security model without a test that holds it is none."""
+    rows = PROMISE.findall(read("docs/security-model.md"))
+    assert [int(number) for number, _ in rows] == list(range(1, len(rows) + 1))
+    nodes = [NODE.findall(held_by) for _, held_by in rows]
+    assert all(nodes)
+    missing = [
+        f"{path}::{name}"
+        for path, name in (node for row in nodes for node in row)
+        if not (ROOT / path).is_file() or not re.search(rf"^def {name}\(", read(path), re.MULTILINE)
+    ]
+    assert missing == []
+    assert len(nodes) >= 19
+
+
+def test_the_system_calls_on_the_page_are_those_of_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each column of the table is what a worker with such mounts asks the kernel for."""
+    asked: list[set[str]] = []
+
+    def restrict(groups: Iterable[Group], **_: object) -> bool:
+        asked.append({group.value for group in groups})
+        return True
+
+    monkeypatch.setattr(seccomp, "restrict", restrict)
+    for mounts in ((), (Mount("a", Path("/"), False),), (Mount("a", Path("/"), False), Mount("b", Path("/"), True))):
+        child._close_the_rest(mounts)
+    table = re.search(r"<!-- generated: calls -->\n(.*?)<!-- end -->", read("docs/security-model.md"), re.DOTALL)
+    assert table is not None
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table[1].splitlines()[2:]]
+    shown = [{row[0] for row in rows if row[column] == "yes"} for column in (2, 3, 4)]
+    assert shown == asked
+    for group, _, *_, calls in rows:
+        assert tuple(re.findall(r"`(\w+)`", calls)) == seccomp.GROUPS[Group(group)][1]
+
+
+def test_the_page_on_security_is_where_people_look() -> None:
+    """The model and the way to report a problem are linked from the first pages."""
+    for page in ("README.md", "docs/README.md", "ARCHITECTURE.md"):
+        assert "security-model.md" in read(page)
+    assert "SECURITY.md" in read("README.md")
+    assert "@" not in read("SECURITY.md"), "no address that nobody reads"
 
 
 def test_the_host_asks_the_accelerators_for_devices_only() -> None:

@@ -8,18 +8,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from cloche import loading
 from cloche.app import Host
-from cloche.errors import CapabilityError, ClocheError, GuestError, GuestTrap, LimitError, UsageError
-from cloche.model import Err, Metering, Ok, Outcome, Some, State, Tier
+from cloche.errors import CapabilityError, ClocheError, GuestError, LimitError, UsageError
+from cloche.model import Err, Metering, Ok, Outcome, State, Tier
 from cloche.runtime import builtin
 from cloche.runtime.plugin import ExtensionPoint
-from cloche.values import same
 from support.gate_capability import Gate, GateHost
-from support.life_plugin import component_of
 from support.wat_plugins import BASICS, fuel_of, load, open_host
 
 GREETER = """package test:greeting@1.2.0;
@@ -368,242 +365,56 @@ def test_a_builtin_needs_something_to_serve(greeting: Host) -> None:
         greeting.add_builtin("acme/none", {})
 
 
-SAME = """package test:same@1.0.0;
-/// Gives back what it gets.
-interface same {
-    /// Two.
-    enum color { red, dark-blue }
-    /// A place.
-    record point { x: u32, name: string }
-    /// A number.
-    number: func(x: u8) -> u8;
-    /// A text.
-    text: func(x: string) -> string;
-    /// Octets.
-    octets: func(x: list<u8>) -> list<u8>;
-    /// Numbers.
-    numbers: func(x: list<u16>) -> list<u16>;
-    /// Texts.
-    texts: func(x: list<string>) -> list<string>;
-    /// A colour.
-    paint: func(x: color) -> color;
-    /// Perhaps.
-    maybe: func(x: option<u8>) -> option<u8>;
-    /// A point.
-    move: func(x: point) -> point;
-    /// Always right.
-    check: func(x: u8) -> result<u8, string>;
-    /// Nothing.
-    nothing: func();
+USING = """package test:using@1.0.0;
+/// Makes things.
+interface maker {
+    /// A thing.
+    resource thing { constructor(value: u32); value: func() -> u32; }
 }
-"""
-
-SAME_WORLD = "package test:guest;\nworld guest { export test:same/same@1.0.0; }\n"
-
-SAME_CORE = """(module
-  (memory (export "memory") 8)
-  (global $top (mut i32) (i32.const 4096))
-  (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) (local $at i32)
-    (local.set $at (i32.and (i32.add (global.get $top) (i32.const 7)) (i32.const -8)))
-    (global.set $top (i32.add (local.get $at) (local.get 3)))
-    (local.get $at))
-  (func $list (param i32 i32) (result i32)
-    (i32.store (i32.const 16) (local.get 0)) (i32.store (i32.const 20) (local.get 1)) (i32.const 16))
-  (func (export "@number") (param i32) (result i32) (local.get 0))
-  (func (export "@text") (param i32 i32) (result i32) (call $list (local.get 0) (local.get 1)))
-  (func (export "@octets") (param i32 i32) (result i32) (call $list (local.get 0) (local.get 1)))
-  (func (export "@numbers") (param i32 i32) (result i32) (call $list (local.get 0) (local.get 1)))
-  (func (export "@texts") (param i32 i32) (result i32) (call $list (local.get 0) (local.get 1)))
-  (func (export "@paint") (param i32) (result i32) (local.get 0))
-  (func (export "@maybe") (param i32 i32) (result i32)
-    (i32.store8 (i32.const 16) (local.get 0)) (i32.store8 (i32.const 17) (local.get 1)) (i32.const 16))
-  (func (export "@move") (param i32 i32 i32) (result i32)
-    (i32.store (i32.const 16) (local.get 0)) (i32.store (i32.const 20) (local.get 1))
-    (i32.store (i32.const 24) (local.get 2)) (i32.const 16))
-  (func (export "@check") (param i32) (result i32)
-    (i32.store8 (i32.const 16) (i32.const 0)) (i32.store8 (i32.const 20) (local.get 0)) (i32.const 16))
-  (func (export "@nothing")))
-""".replace("@", "test:same/same@1.0.0#")
-
-
-class Same:
-    """The builtin twin of the component above."""
-
-    def number(self, x: Any) -> Any:
-        return x
-
-    text = octets = numbers = texts = paint = maybe = move = number
-
-    def check(self, x: int) -> object:
-        return Ok(x)
-
-    def nothing(self) -> None:
-        pass
-
-
-@pytest.fixture(scope="module")
-def twins(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[ExtensionPoint]]:
-    """A builtin and a component behind one extension point."""
-    tmp_path = tmp_path_factory.mktemp("twins")
-    (tmp_path / "same").mkdir()
-    (tmp_path / "same" / "same.wit").write_text(SAME)
-    with open_host(extension_points=[tmp_path / "same"]) as made:
-        load(made, tmp_path / "p", component_of(SAME_CORE, SAME_WORLD, {"same": SAME}), plugin_id="acme/component")
-        made.add_builtin("acme/builtin", {"test:same/same": Same()})
-        yield [plugin["test:same/same"] for plugin in made.providers("test:same/same")]
-
-
-CALLS: list[tuple[str, tuple[Any, ...]]] = [
-    ("number", (7,)),
-    ("number", (np.int64(7),)),
-    ("number", (300,)),
-    ("number", (True,)),
-    ("number", (None,)),
-    ("number", ()),
-    ("number", (1, 2)),
-    ("text", ("é",)),
-    ("text", ("\ud800",)),
-    ("text", (b"x",)),
-    ("text", ("x" * 2000,)),
-    ("octets", (bytearray(b"ab"),)),
-    ("octets", ([1, 2],)),
-    ("octets", ([1, 256],)),
-    ("numbers", ([1, 2],)),
-    ("numbers", (np.arange(3),)),
-    ("numbers", ([1, "2"],)),
-    ("texts", (("a", "b"),)),
-    ("texts", (["a", 5],)),
-    ("texts", ({"a"},)),
-    ("paint", ("dark-blue",)),
-    ("paint", ("green",)),
-    ("maybe", (None,)),
-    ("maybe", (Some(5),)),
-    ("maybe", (-1,)),
-    ("move", ({"x": 1, "name": "a"},)),
-    ("move", ({"x": 1},)),
-    ("move", ({"x": 1, "name": 2},)),
-    ("check", (5,)),
-    ("check", ("5",)),
-    ("nothing", ()),
-    ("nothing", (1,)),
-]
-
-
-@pytest.mark.parametrize(("name", "args"), CALLS, ids=[f"{number}-{call[0]}" for number, call in enumerate(CALLS)])
-def test_a_builtin_and_a_component_are_alike(twins: list[ExtensionPoint], name: str, args: tuple[Any, ...]) -> None:
-    """The same arguments give the same value of the same type for the same bytes, or the same error."""
-    answers: list[Any] = []
-    for point in twins:
-        try:
-            outcome = getattr(point, name).options(payload=1000).call(*args)
-        except ClocheError as error:
-            answers.append((type(error), error.code, error.message))
-        else:
-            answers.append((type(outcome.value), outcome.value, outcome.usage.bytes_in, outcome.usage.bytes_out))
-    assert same(*answers), answers
-
-
-@pytest.mark.parametrize(
-    ("name", "args", "bad", "words"),
-    [
-        ("number", (1,), 300, "number: the result: expected u8"),
-        ("number", (1,), None, "number: the result: expected u8"),
-        ("texts", ([],), ["a", 5], r"texts: the result\[1\]: expected string"),
-        ("check", (1,), 5, r"check: the result: expected Ok"),
-        ("check", (1,), Ok("x"), r"check: the result\.value: expected u8"),
-        ("nothing", (), 5, "nothing: the result: the function has none"),
-    ],
-)
-def test_a_builtin_that_returns_something_else(
-    twins: list[ExtensionPoint],
-    name: str,
-    args: tuple[Any, ...],
-    bad: object,
-    words: str,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """A value that breaks its type is reported with its path, like a guest's."""
-    monkeypatch.setattr(Same, name, lambda *_: bad)
-    with pytest.raises(GuestTrap, match=words) as caught:
-        getattr(twins[0], name)(*args)
-    assert (caught.value.code, caught.value.plugin) == ("guest.invalid-value", "acme/builtin")
-
-
-def test_a_builtin_shares_nothing_with_its_caller(twins: list[ExtensionPoint], monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the object does to the lists and arrays that it gets is not seen by its caller, nor the other way round."""
-    kept: list[Any] = []
-
-    def keep(_: object, x: Any) -> Any:
-        kept.append(x)
-        return x
-
-    monkeypatch.setattr(Same, "numbers", keep)
-    monkeypatch.setattr(Same, "texts", keep)
-    mine, words = np.array([1, 2], np.uint16), ["a"]
-    got, said = twins[0].numbers(mine), twins[0].texts(words)
-    kept[0][0] = 7
-    kept[1].append("b")
-    assert (mine.tolist(), words, got.tolist(), said) == ([1, 2], ["a"], [1, 2], ["a"])
-
-
-RESOURCES = """package test:things@1.0.0;
-/// Things.
-interface things {
-    /// A counter.
-    resource counter {
-        /// From here on.
-        constructor(start: u32);
-        /// One more.
-        increment: func() -> u32;
-        /// One that exists.
-        find: static func(start: u32) -> option<counter>;
-    }
-    /// Not the static function.
-    counter-find: func() -> u32;
-    /// All of them.
-    sum: func(counters: list<borrow<counter>>) -> u32;
+/// Takes things.
+interface taker {
+    use maker.{thing};
+    /// Looks at some.
+    sum: func(things: list<borrow<thing>>) -> u32;
+    /// Takes one over.
+    take: func(thing: thing) -> u32;
 }
 """
 
 
-class Counter:
-    def __init__(self, start: int) -> None:
-        self.value = start
+class Thing:
+    def __init__(self, value: int) -> None:
+        self._value = value
 
-    def increment(self) -> int:
-        self.value += 1
-        return self.value
-
-
-class Things:
-    counter = Counter
-
-    def counter_find(self, start: int) -> Counter | None:
-        return Counter(start) if start else None
-
-    def counter_find_(self) -> int:
-        return 42
-
-    def sum(self, counters: list[Counter]) -> int:
-        return sum(counter.value for counter in counters)
+    def value(self) -> int:
+        return self._value
 
 
-def test_resources_of_a_builtin_are_its_own_objects(tmp_path: Path) -> None:
-    """What a builtin hands out as a resource is the very object, and comes back as it; what can be none is refused."""
-    (tmp_path / "things").mkdir()
-    (tmp_path / "things" / "things.wit").write_text(RESOURCES)
-    with open_host(extension_points=[tmp_path / "things"]) as host:
-        point = host.add_builtin("acme/things", {"test:things/things": Things()})["test:things/things"]
-        counter = point.counter(5)
-        assert type(counter) is Counter
-        assert point.counter_increment(counter) == 6
-        assert point.sum([counter, point.counter_find(3)]) == 9
-        assert point.counter_find(0) is None
-        assert point.counter_find_() == 42
-        for bad in (None, 5, "counter", [None]):
-            with pytest.raises(UsageError) as caught:
-                point.sum([bad] if not isinstance(bad, list) else bad)
-            assert caught.value.code == "usage.value"
+class Taker:
+    def sum(self, things: list[Thing]) -> int:
+        return sum(thing.value() for thing in things)
+
+    def take(self, thing: Thing) -> int:
+        return thing.value()
+
+
+class Maker:
+    thing = Thing
+
+
+def test_a_resource_that_another_interface_uses(tmp_path: Path) -> None:
+    """What one object of a builtin hands out, the other one takes: by its handle, or as the object itself."""
+    (tmp_path / "using").mkdir()
+    (tmp_path / "using" / "using.wit").write_text(USING)
+    with open_host(extension_points=[tmp_path / "using"]) as host:
+        plugin = host.add_builtin("acme/using", {"test:using/maker": Maker(), "test:using/taker": Taker()})
+        thing, taker = plugin["test:using/maker"].thing(5), plugin["test:using/taker"]
+        assert taker.sum([thing, Thing(3), thing]) == 13
+        assert thing.value() == 5
+        assert taker.take(thing) == 5
+        with pytest.raises(UsageError) as caught:
+            thing.value()
+        assert caught.value.code == "usage.closed"
 
 
 def test_providers_come_in_order(greeting: Host, tmp_path: Path) -> None:

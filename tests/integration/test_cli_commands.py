@@ -376,6 +376,27 @@ def test_doctor_finds_this_machine_fit(cli: Cli) -> None:
     assert all(check["detail"] for check in document["checks"])
 
 
+def test_doctor_says_how_a_worker_is_locked_in(cli: Cli) -> None:
+    """Each part is a fact in JSON; the text has the level."""
+    _, document = cli.json("doctor")
+    (found,) = [item for item in document["checks"] if item["name"] == "worker"]
+    facts = found["facts"]
+    assert set(facts) == {
+        "level",
+        "landlock_abi",
+        "seccomp",
+        "no_new_privileges",
+        "privileges",
+        "limits",
+        "self_test",
+        "missing",
+        "demanded",
+    }
+    assert (facts["missing"] == []) == (found["status"] == "ok")
+    assert facts["limits"]["open_files"] == 1024
+    assert f"locked in by {facts['level']}" in found["detail"]
+
+
 def test_doctor_fails_on_a_broken_policy(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A policy that cannot be read is a failed check with a remedy, not an exception."""
     (tmp_path / "policy.toml").write_text("format-version = 99\n")

@@ -30,7 +30,10 @@ from cloche.grants.policy_file import parse_policy
 from cloche.manifest.parse import parse_manifest
 from support.guests import GUESTS, ROOT, built, guest_home
 
-PAGES = (ROOT / "README.md", ROOT / "examples/README.md", *sorted((ROOT / "docs").rglob("*.md")))
+PAGES = (
+    *(ROOT / name for name in ("README.md", "ARCHITECTURE.md", "SECURITY.md", "examples/README.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
+)
 FENCE = re.compile(r"^```(?P<language>\w+)[ ]?(?P<mark>[^\n]*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 COMMAND = re.compile(r"^\$ (?P<command>.+)\n(?P<output>(?:(?!\$ ).*\n)*)", re.MULTILINE)
 LINK = re.compile(r"\]\((?!https?:|#)([^)#\s]+)")
@@ -203,7 +206,7 @@ def test_manifests_and_policies_are_valid(block: Block) -> None:
 
 @pytest.mark.slow
 def test_the_demo_does_what_the_readme_shows() -> None:
-    """Each line of the README's table has the attempt and the code that the demo has now."""
+    """Each line of the README's table has the attempt and the code that the demo has now, and so have the last ones."""
     for name in GUESTS:
         built(name)
     done = subprocess.run(
@@ -214,12 +217,20 @@ def test_the_demo_does_what_the_readme_shows() -> None:
         timeout=300,
         check=True,
     )
-    lines = next(item.text for item in BLOCKS if item.text.startswith("it tried")).splitlines()[2:]
-    attempts = json.loads(done.stdout)["attempts"]
-    assert len(attempts) == len(lines) - 2  # a blank line and a sentence follow
-    for attempt, line in zip(attempts, lines, strict=False):
+    shown = next(item.text for item in BLOCKS if item.text.startswith("it tried")).splitlines()[2:]
+    *lines, _, served, left = shown
+    document = json.loads(done.stdout)
+    assert document["refused"] is None
+    attempts = document["attempts"]
+    assert len(attempts) == len(lines)
+    for attempt, line in zip(attempts, lines, strict=True):
         assert line.startswith(attempt["tried"][:21])
         assert f" {attempt['code']}: " in line
+        assert attempt["tier"] == "untrusted"
+        assert attempt["usage"]["wall_ms"] > 0
+    remains = document["remains"]
+    assert repr(remains["answer"]) in served
+    assert left == f"Left of it all: {remains['processes']} processes, {remains['descriptors']} descriptors."
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

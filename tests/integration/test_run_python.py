@@ -8,6 +8,7 @@ import random
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -273,7 +274,7 @@ def test_functions_are_there_for_one_script_only(runner: cloche.ScriptRunner) ->
 def test_what_is_no_function_is_refused(runner: cloche.ScriptRunner, bad: dict[str, object]) -> None:
     """Before the script starts."""
     with pytest.raises(cloche.UsageError):
-        runner.run("1", functions=bad)  # type: ignore[typeddict-item]
+        runner.run("1", functions=bad)  # type: ignore[arg-type]
 
 
 # -- limits --------------------------------------------------------------------------------------------------------
@@ -308,7 +309,7 @@ def test_options_are_checked(runner: cloche.ScriptRunner) -> None:
         runner.run("1", feul=3)  # type: ignore[call-arg]
     for bad in ({"fuel": "1"}, {"memory": 1 << 50}, {"deadline": -1}):
         with pytest.raises(cloche.LimitError) as caught:
-            runner.run("1", **bad)  # type: ignore[arg-type]
+            runner.run("1", **bad)
         assert caught.value.code == "limit.range"
 
 
@@ -455,9 +456,10 @@ def test_the_policy_refuses_and_caps(tmp_path: Path) -> None:
     """Denied capabilities are refused with the place that denies them; limits above the ceiling, too."""
     file = policy(tmp_path, 'deny = ["wasi:filesystem", "cloche:script"]\nlimits = { fuel = "50M", memory = "64MiB" }')
     with cloche.ScriptRunner(policy=file) as runner:
-        for options in ({"files": {}}, {"mounts": {"d": tmp_path}}, {"functions": {"f": print}}):
+        refused: tuple[dict[str, Any], ...] = ({"files": {}}, {"mounts": {"d": tmp_path}}, {"functions": {"f": print}})
+        for options in refused:
             with pytest.raises(cloche.GrantError, match="denied by") as caught:
-                runner.run("1", **options)  # type: ignore[arg-type]
+                runner.run("1", **options)
             assert (caught.value.code, caught.value.exit_status) == ("grant.refused", 126)
         with pytest.raises(cloche.LimitError) as over:
             runner.run("1", fuel="51M")

@@ -721,8 +721,8 @@ cost this machine many times their size: see [limits](limits-and-usage.md#memory
   moved: using it again raises `UsageError` (`usage.closed`). What is lent in a call cannot move in the same
   call, and nothing can move twice.
 - Of keys that a guest repeats in a map the last one counts; what the others owned is closed.
-- A builtin plugin gets and gives the same values with the same errors. Only its resources are not handles but
-  its own Python objects.
+- A builtin plugin gets and gives the same values with the same errors, and its callers hold handles as well. The
+  object itself gets its own Python objects back.
 - Functions are called by their name in snake_case, static functions and methods of an interface by
   `resource_function`. Of two functions with one such name (`counter-find` and `counter.find`) the later one in
   the WIT gets a `_` at its end, as does a function that is named like something of the interface object's own

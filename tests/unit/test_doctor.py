@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,6 +17,7 @@ from cloche.config import Settings
 from cloche.confine.level import Level
 from cloche.errors import CODES, CapabilityError, EngineError
 from cloche.remedies import REMEDIES
+from cloche.worker.trial import Trial
 
 
 def check(name: str, settings: Settings) -> doctor.Check:
@@ -67,6 +69,64 @@ def test_confinement(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, level: Lev
     monkeypatch.setattr(doctor, "offered", lambda: level)
     found = check("confinement", Settings(tmp_path))
     assert (found.status, bool(found.remedy)) == (status, status != "ok")
+
+
+TRIAL = Trial(
+    Level(6, True, True), no_new_privileges=True, privileges=0, limits={"data_bytes": 1 << 30, "open_files": 1024}
+)
+
+
+@pytest.mark.parametrize(
+    ("trial", "demanded", "status", "missing", "remedy"),
+    [
+        (TRIAL, "landlock+seccomp", "ok", [], ""),
+        (TRIAL, "none", "ok", [], ""),
+        (replace(TRIAL, level=Level(0, True, True)), "landlock+seccomp", "warn", ["landlock"], "are refused"),
+        (replace(TRIAL, level=Level(0, True, True)), "seccomp", "warn", ["landlock"], "is enough"),
+        (replace(TRIAL, level=Level(6, False, True)), "seccomp", "warn", ["seccomp"], "are refused"),
+        (replace(TRIAL, level=Level(0, False, True)), "none", "warn", ["landlock", "seccomp"], "is enough"),
+        (replace(TRIAL, no_new_privileges=False), "none", "warn", ["no_new_privs"], "is enough"),
+        (replace(TRIAL, privileges=4), "none", "warn", ["no privileges"], "is enough"),
+    ],
+)
+def test_what_a_worker_lacks(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    trial: Trial,
+    demanded: str,
+    status: str,
+    missing: list[str],
+    remedy: str,
+) -> None:
+    """Each part that is missing is named, and whether the operator's policy lets plugins run without it."""
+    (tmp_path / "policy.toml").write_text(f'format-version = 1\n[defaults]\nrequire-lockdown = "{demanded}"\n')
+    monkeypatch.setattr(doctor, "try_worker", lambda: trial)
+    found = check("worker", Settings(tmp_path))
+    assert (found.status, found.facts["missing"], found.facts["demanded"]) == (status, missing, demanded)
+    assert remedy in found.remedy
+    assert (", self-test passed; " in found.detail) == trial.level.seccomp
+    assert all(part in found.detail for part in missing)
+
+
+@pytest.mark.parametrize(("code", "status"), [("engine.worker-start", "fail"), ("engine.unsupported", "warn")])
+def test_a_worker_that_does_not_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str, status: str) -> None:
+    """What its lock lets through, or what keeps it from starting, fails; a system that has no such thing is warned."""
+    error = EngineError("a worker could do what it must not: make a TCP socket", code=code)
+    monkeypatch.setattr(doctor, "try_worker", raising(error))
+    found = check("worker", Settings(tmp_path))
+    assert (found.status, "TCP" in found.detail, "confinement above" in found.remedy) == (status, True, True)
+
+
+def test_a_system_without_workers_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trusted plugins run there."""
+    monkeypatch.setattr(doctor, "is_available", lambda: False)
+    assert check("worker", Settings(tmp_path)).status == "warn"
+
+
+def test_the_remedy_for_a_missing_lock_names_its_ways() -> None:
+    """Where to see what is missing, and each of the three ways out."""
+    words = REMEDIES["trust.untrusted-unavailable"]
+    assert all(word in words for word in ("cloche doctor", "require-lockdown", "--trust", "digest"))
 
 
 def test_missing_build_tools_are_named_by_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

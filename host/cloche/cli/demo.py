@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-import socket
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
 from cloche.cli import options
-from cloche.cli.render import Screen, StepSink, size, table
-from cloche.cli.session import open_host
-from cloche.errors import ContractError
+from cloche.cli.attacks import GREETER, Attempt, Held, misbehave
+from cloche.cli.render import Screen, StepSink, plain, size, table
+from cloche.cli.session import Request, open_host
+from cloche.errors import ContractError, TrustError
+from cloche.remedies import REMEDIES
 from cloche.text import clean, one_line
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from rich.console import Console
 
     from cloche.app import Host
@@ -29,24 +31,12 @@ if TYPE_CHECKING:
 GUESTS = ("hello", "hello-js", "markdown", "noop", "hello-c")
 DISPENSABLE = ("hello-js", "hello-c")
 """Without these the demo goes on: their tools are packages of their own, and npm needs the network once."""
+HOSTILE = "noop"
+STORAGE = "wasi:keyvalue={ buckets = ['default'] }"
+"""What the hostile plugin is granted: one of the two buckets that it asks for."""
 
 AT_ONCE = 2
-GREETER = "cloche:example/greeter"
 TRANSFORM = "cloche:example/text-transform"
-MISBEHAVE = "cloche:noop/misbehave"
-SERVICES = "cloche:noop/services"
-
-MEBIBYTE = 1 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class Attempt:
-    """What a plugin tried, what happened, and what it cost."""
-
-    tried: str
-    happened: str
-    code: str
-    usage: Usage | None
 
 
 def register(app: typer.Typer) -> None:
@@ -55,19 +45,26 @@ def register(app: typer.Typer) -> None:
 
 
 def demo(as_json: options.Json = False) -> None:
-    """Run plugins in the sandbox: useful ones, then ones that misbehave, in one table.
+    """Run plugins in the sandbox: useful ones, then hostile ones, in one table of what each tried, and what it cost.
 
-    Builds the example plugins from source on the first run, which takes a minute or two; later runs take seconds. The
-    plugin in JavaScript needs the network for its first build, and is left out where it cannot be built.
+    The hostile ones are untrusted and run in worker processes. Builds the example plugins from source on the first
+    run, which takes a minute or two; later runs take seconds. The plugin in JavaScript needs the network for its first
+    build, and is left out where it cannot be built.
     """
+    from cloche.resources import guests_dir
+
     screen = Screen(as_json)
-    with open_host() as host:
+    hostile = guests_dir() / HOSTILE
+    with open_host(Request(str(hostile), allow=(STORAGE,))) as host:
         with screen.progress("building and compiling the example plugins") as step:
             left_out = build_guests(host, step)
-            plugins = load_guests(host, [name for name in GUESTS if name not in left_out], step)
+            plugins = load_guests(host, [name for name in GUESTS if name not in left_out and name != HOSTILE], step)
+            refused = refusal(host, hostile, step)
         page, page_usage = render_readme(plugins["markdown"])
         greetings = greet_all(host)
-        attempts = misbehave(host, plugins["noop"])
+        before = Held()
+        attempts = [] if refused else misbehave(host, hostile, plugins["hello"])
+        remains = before.remains(plugins["hello"][GREETER].greet("Ada"))
 
     def show(console: Console) -> None:
         console.print("1. The markdown plugin renders this project's README:\n")
@@ -79,9 +76,15 @@ def demo(as_json: options.Json = False) -> None:
             console.print(f"   {plugin:<16} {one_line(greeting):<34} {_cost(usage)}")
         for name, error in left_out.items():
             console.print(f"   {'cloche/' + name:<16} {_reason(error)}", soft_wrap=True)
-        console.print("\n3. A plugin that misbehaves:\n")
-        console.print(table(("it tried", "what happened", "fuel", "time", "memory"), map(_row, attempts), right=_RIGHT))
-        console.print("\nAfter each of these the host served the next call.")
+        console.print("\n3. Plugins that misbehave, and for which nobody vouches:\n")
+        if refused:
+            console.print(f"   {clean(refused.message)}\n   {REMEDIES[refused.code]}", soft_wrap=True)
+            return
+        console.print(table(_HEADS, map(_row, attempts), right=_HEADS[3:]))
+        console.print(
+            "\nAfter each of these the host served the next call of that plugin and of a good one, which still says "
+            f"{remains.answer!r}\nLeft of it all: {remains.processes} processes, {remains.descriptors} descriptors."
+        )
 
     document = {
         "readme": {"html_characters": len(page), "usage": page_usage.to_json()},
@@ -92,15 +95,9 @@ def demo(as_json: options.Json = False) -> None:
             {"plugin": f"cloche/{name}", "code": error.code, "message": error.message}
             for name, error in left_out.items()
         ],
-        "attempts": [
-            {
-                "tried": item.tried,
-                "happened": item.happened,
-                "code": item.code,
-                "usage": item.usage.to_json() if item.usage is not None else None,
-            }
-            for item in attempts
-        ],
+        "refused": refused.to_json() if refused else None,
+        "attempts": [{**plain(item), "usage": item.usage.to_json()} for item in attempts],
+        "remains": plain(remains),
     }
     screen.answer(document, show)
 
@@ -146,6 +143,18 @@ def load_guests(host: Host, names: Iterable[str], step: StepSink) -> dict[str, P
     return {name: host.load(guests_dir() / name, trust=trust, progress=step) for name in names}
 
 
+def refusal(host: Host, source: Path, step: StepSink) -> TrustError | None:
+    """Why this system does not run the plugin, for which nobody vouches; None when it does. Blocks like a load.
+
+    It is gone again afterwards. What of its code Python plugins share stays in memory.
+    """
+    try:
+        host.load(source, progress=step).close()
+    except TrustError as error:
+        return error
+    return None
+
+
 def render_readme(plugin: Plugin) -> tuple[str, Usage]:
     """The README, as the installed package carries it, rendered to HTML by the plugin."""
     from importlib.metadata import metadata
@@ -167,56 +176,26 @@ def greet_all(host: Host) -> list[tuple[str, str, Usage]]:
     return found
 
 
-def misbehave(host: Host, plugin: Plugin) -> list[Attempt]:
-    """Let the plugin try what it should not, one thing after the other, and a good call after each."""
-    bad, services = plugin[MISBEHAVE], plugin[SERVICES]
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-        attempts: Sequence[tuple[str, Callable[[], Any]]] = (
-            ("read /etc/passwd", lambda: bad.read_file.call("/etc/passwd")),
-            ("list the root directory", lambda: bad.list_files.call("/")),
-            (f"connect to 127.0.0.1:{port}, where somebody listens", lambda: bad.connect.call("127.0.0.1", port)),
-            ("use key-value storage without a grant", lambda: services.put.call("", "key", b"value")),
-            ("loop for ever, 200 M fuel", lambda: bad.spin.options(fuel=200_000_000).call()),
-            ("loop for ever, 0.3 s", lambda: bad.spin.options(deadline=0.3).call()),
-            ("take 1 GiB of memory", lambda: bad.allocate.call(1024 * MEBIBYTE, True)),
-            ("recurse without end", lambda: bad.recurse.call(1_000_000)),
-            ("print 8 MB", lambda: bad.print.call("x" * 1023 + "\n", 8192, False)),
-            ("exit(7), of which WASI passes on the failure only", lambda: bad.exit.call(7)),
-            ("raise an exception", lambda: bad.crash.call("boom")),
-        )
-        found = []
-        for tried, call in attempts:
-            found.append(_attempt(host, tried, call))
-            plugin[GREETER].greet("still here")
-    return found
+_MOST_SHOWN = 110
+_HEADS = ("it tried", "tier", "what happened", "fuel", "time", "memory")
 
 
-def _attempt(host: Host, tried: str, call: Callable[[], Any]) -> Attempt:
-    from cloche.errors import ClocheError
-    from cloche.observe.events import EventKind
-
-    try:
-        outcome = call()
-    except ClocheError as error:
-        return Attempt(tried, error.message.removeprefix(f"{MISBEHAVE}@1.0.0."), error.code, error.usage)
-    dropped = sum(event.data["dropped_bytes"] for event in host.events.recent(kind=EventKind.OUTPUT)[-1:])
-    happened = f"returned {outcome.value!r:.60}" + (
-        f"; {dropped:,} bytes over the output limit dropped" if dropped else ""
-    )
-    return Attempt(tried, happened, "ok", outcome.usage)
-
-
-_RIGHT = ("fuel", "time", "memory")
-
-
-def _row(item: Attempt) -> tuple[str, str, str, str, str]:
+def _row(item: Attempt) -> tuple[str, ...]:
     usage = item.usage
-    happened = f"{item.code}: {one_line(item.happened)[:110]}"
-    if usage is None:
-        return item.tried, happened, "", "", ""
+    fuel = "" if usage.fuel is None else f"{usage.fuel:,}"
     memory = "" if usage.peak_memory is None else size(usage.peak_memory)
-    return item.tried, happened, f"{usage.fuel or 0:,}", f"{usage.wall_ms:.1f} ms", memory
+    return (
+        item.tried,
+        item.tier,
+        f"{item.code}: {_cut(one_line(item.happened))}",
+        fuel,
+        f"{usage.wall_ms:.1f} ms",
+        memory,
+    )
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN].rpartition(' ')[0]} …"
 
 
 def _reason(error: ContractError) -> str:

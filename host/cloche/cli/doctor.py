@@ -22,7 +22,11 @@ def register(app: typer.Typer) -> None:
 
 
 def doctor(as_json: options.Json = False) -> None:
-    """Check this machine: Python, system, engine, confinement, build tools, home, policy, capabilities, accelerators.
+    """Check this machine: Python, system, engine, confinement, worker, build tools, home, policy, capabilities,
+    accelerators.
+
+    A worker is started as for an untrusted plugin, and the kernel asked how it is locked in. With --json its `facts`
+    have each part.
 
     The exit status is 0 when nothing fails (warnings are allowed) and 4 otherwise.
     """

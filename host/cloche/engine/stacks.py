@@ -166,7 +166,7 @@ class Courier:
         try:
             self._errands.put(errand)
             if self._closed and not errand.withdraw():
-                raise UsageError(f"{self._name} is closed", code="usage.closed")
+                raise UsageError(f"plugin {self._name} is closed", code="usage.closed", plugin=self._name)
             try:
                 errand.done.get(timeout=wait_s)
             except Empty:
@@ -240,7 +240,7 @@ class GuestThreads:
 
     def _ensure_open(self) -> None:
         if self._closed:
-            raise UsageError(f"{self._name} is closed", code="usage.closed")
+            raise UsageError(f"plugin {self._name} is closed", code="usage.closed", plugin=self._name)
 
     def _begin_anew(self) -> None:
         """In a forked child, where none of the threads are."""

@@ -5,16 +5,18 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from time import perf_counter_ns, thread_time_ns
 from typing import Any, TypeVar
 
-from cloche.engine.codec.local import LocalPlan
+from cloche.engine.codec.handles import close_item
+from cloche.engine.codec.local import LocalPlan, LocalResources
 from cloche.engine.instance import Cancellation, Target
 from cloche.engine.stacks import GuestThreads
 from cloche.errors import ClocheError, LimitError, UsageError
 from cloche.model import Limits, State, Usage
 from cloche.runtime.plugin import python_names
+from cloche.runtime.resources import handle_classes
 from cloche.runtime.services import host_function
 from cloche.wit.types import Export, Function, FunctionKind, Interface
 
@@ -28,15 +30,17 @@ class BuiltinBackend:
     """Serves functions from methods of a Python object, by the naming rules of capabilities' host objects.
 
     There is no sandbox and no meter: the object is the embedder's own code. Fuel in `Usage` is None. Arguments and
-    results are checked and become what they are for a component; resources are the object's own Python objects. The
-    object is closed with the last backend that serves it, which `closes` says of this one.
+    results are checked and become what they are for a component. Behind the handles of its resources stand Python
+    objects of its own; one whose handle was given up is closed before the next call, and the others with the plugin.
+    The object is closed with the last backend that serves it, which `closes` says of this one.
     """
 
     def __init__(self, name: str, subject: object, interface: Interface, *, closes: bool = True) -> None:
-        self._name, self._subject, self._closes = name, subject, closes
+        self.plugin, self._subject, self._closes = name, subject, closes
         self._names = python_names(interface)
         self._plans: dict[Export, LocalPlan] = {}
         self.limits = Limits()
+        self._resources = LocalResources(handle_classes(self, self.limits, [(interface.id, interface)]))
         self.state = State.ACTIVE
         self._calls = 0
         self._lock = threading.Lock()
@@ -52,11 +56,12 @@ class BuiltinBackend:
         """
         del control
         if self.state is State.STOPPED:
-            raise UsageError(f"plugin {self._name} is closed", code="usage.closed", plugin=self._name)
+            raise UsageError(f"plugin {self.plugin} is closed", code="usage.closed", plugin=self.plugin)
         wall, cpu = perf_counter_ns(), thread_time_ns()
         plan = self._plans.get(export)
         if plan is None:
-            plan = self._plans[export] = LocalPlan(export.function)
+            plan = self._plans[export] = LocalPlan(export.function, self._resources)
+        self._resources.drop_pending()
         with self._naming():
             values, bytes_in = plan.arguments(args, limits.payload_bytes)
         value = self._method(export.function)(*values)
@@ -78,7 +83,7 @@ class BuiltinBackend:
     def late_error(self, deadline_ms: int) -> LimitError:
         """What a call fails with that could not begin before its deadline."""
         return LimitError(
-            f"no thread for {self._name} came free within {deadline_ms} ms", code="limit.deadline", plugin=self._name
+            f"no thread for {self.plugin} came free within {deadline_ms} ms", code="limit.deadline", plugin=self.plugin
         )
 
     def health(self) -> object:
@@ -94,12 +99,12 @@ class BuiltinBackend:
         try:
             yield
         except ClocheError as error:
-            error.plugin, error.usage = error.plugin or self._name, error.usage or Usage()
+            error.plugin, error.usage = error.plugin or self.plugin, error.usage or Usage()
             raise
 
     def _method(self, function: Function) -> Target:
         name = "" if function.kind is FunctionKind.METHOD else self._names[function.name]
-        return host_function(self._subject, function, self._name, name)
+        return host_function(self._subject, function, self.plugin, name)
 
     def ensure_outside(self) -> None:
         """Nothing to ensure: a Python object may be closed by itself."""
@@ -111,6 +116,8 @@ class BuiltinBackend:
                 return
             self.state = State.STOPPED
         self._threads.close(wait=False)
-        close = getattr(self._subject, "close", None)
-        if self._closes and callable(close):
-            close()
+        with ExitStack() as steps:  # each is closed, whatever comes of the ones before
+            if self._closes:
+                steps.callback(close_item, self._subject)
+            for item in self._resources.close():
+                steps.callback(close_item, item)

@@ -133,6 +133,11 @@ class ComponentBackend:
             life.apply(Event.ACTIVATE)
 
     @property
+    def plugin(self) -> str:
+        """The plugin's id."""
+        return self._settings.plugin
+
+    @property
     def state(self) -> State:
         """Where the plugin is in its life."""
         return self._life.state

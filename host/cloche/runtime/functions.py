@@ -38,7 +38,11 @@ def shown(payload: object, usage: Usage) -> str:
 
 
 class Backend(Protocol):
-    """How calls reach a plugin: an instance in this process, a Python object, later a worker."""
+    """How calls reach a plugin: an instance in this process or in a worker, or a Python object."""
+
+    @property
+    def plugin(self) -> str:
+        """The plugin's id."""
 
     @property
     def limits(self) -> Limits:
@@ -155,5 +159,5 @@ class BoundFunction:
             payload = value.value
             name = self._export.function.name
             said = "" if payload is None else f": {shown(payload, usage)}"
-            raise GuestError(f"{name} answered with an error{said}", payload, usage=usage)
+            raise GuestError(f"{name} answered with an error{said}", payload, plugin=self._backend.plugin, usage=usage)
         return value.value if isinstance(value, Ok) else value

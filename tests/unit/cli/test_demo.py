@@ -1,7 +1,10 @@
-"""The demo goes on without a plugin whose tools are missing, and with no other."""
+"""The demo goes on without a plugin whose tools are missing, and with no other; it says what its plugins left."""
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,8 +12,10 @@ from typing import Any
 import pytest
 
 from cloche.build.failure import build_error
-from cloche.cli import demo
-from cloche.errors import ClocheError, ContractError, UsageError
+from cloche.cli import attacks, demo
+from cloche.cli.attacks import Attempt, Held
+from cloche.errors import ClocheError, ContractError, TrustError, UsageError
+from cloche.model import Usage
 
 
 @dataclass
@@ -53,3 +58,56 @@ def test_any_other_failure_ends_it(name: str, error: ClocheError) -> None:
     with pytest.raises(ClocheError) as caught:
         build({name: error})
     assert caught.value is error
+
+
+def test_a_system_that_runs_nobodys_plugins_is_told(tmp_path: Path) -> None:
+    """The rest of the demo goes on; any other failure ends it."""
+    refused = TrustError("a worker is confined by rlimits here", code="trust.untrusted-unavailable")
+    assert demo.refusal(Refusing(refused), tmp_path, lambda _: None) is refused  # type: ignore[arg-type]
+    with pytest.raises(UsageError):
+        demo.refusal(Refusing(UsageError("the disk is full")), tmp_path, lambda _: None)  # type: ignore[arg-type]
+
+
+@dataclass
+class Refusing:
+    """A host that loads nothing."""
+
+    error: ClocheError
+
+    def load(self, source: Path, *, progress: Any) -> None:
+        """Fails as it was told to."""
+        del source, progress
+        raise self.error
+
+
+def test_what_is_left_is_counted() -> None:
+    """A process that still runs and a descriptor that is still open are remains; what was there before is none."""
+    before = Held()
+    assert before.remains("hello") == attacks.Remains("hello", 0, 0)
+    reading, writing = os.pipe()
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=reading) as child:
+        assert before.remains("hello") == attacks.Remains("hello", 1, 2)
+        later = Held()
+        os.close(writing)
+        os.close(reading)
+        assert child.wait(30) == 1
+    assert later.remains("") == attacks.Remains("", 0, 0)
+    assert before.remains("") == attacks.Remains("", 0, 0)
+
+
+def test_a_row_is_cut_between_words_and_leaves_out_what_nobody_counted() -> None:
+    """The code stands first; of a worker that was lost only the time is known."""
+    item = Attempt("spin", "untrusted", f"it ended {'word ' * 40}", "engine.worker-lost", Usage(wall_ms=12.34))
+    tried, tier, happened, fuel, time, memory = demo._row(item)
+    assert (tried, tier, fuel, time, memory) == ("spin", "untrusted", "", "12.3 ms", "")
+    assert happened.startswith("engine.worker-lost: it ended word ")
+    assert happened.endswith("word …")
+    counted = demo._row(Attempt("add", "untrusted", "returned 3", "ok", Usage(5, 6, 1.0, 1.0, 65536)))
+    assert counted[2:] == ("ok: returned 3", "11", "1.0 ms", "64.0 KiB")
+
+
+def test_the_bomb_is_small() -> None:
+    """What takes a compiler more memory than it may have is a small component."""
+    bomb = attacks._parsed(attacks._bomb())
+    assert bomb[:4] == b"\0asm"
+    assert len(bomb) < 100_000

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from itertools import count
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from cloche.engine.codec.memory import Arena
 from cloche.engine.codec.problem import InvalidValue, ValueProblem, expected
@@ -25,6 +25,7 @@ from cloche.handles import Handles, too_many
 from cloche.wit.types import ResourceType
 
 if TYPE_CHECKING:
+    from cloche.engine.codec.budget import Passing
     from cloche.engine.codec.lowering import Lowering
 
 
@@ -102,6 +103,35 @@ class GuestResource:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.resource.name} {'open' if self.is_open else 'closed'}>"
+
+
+class _Keeper(Protocol):
+    """Who gave handles out."""
+
+    is_closed: bool
+
+    @property
+    def guests(self) -> Mapping[int, Any]:
+        """What stands behind those that were not given up, by their numbers."""
+
+
+def opened(value: object, resource: ResourceType, keeper: _Keeper, is_own: bool, call: Passing) -> tuple[int, Any]:
+    """The number of an open handle that `keeper` gave out, and what stands behind it; `call` notes that it goes along.
+
+    Raises: ValueProblem for what is no such handle, or cannot move.
+    """
+    if not isinstance(value, GuestResource) or value.resource != resource:
+        raise expected(f"a handle of resource {resource.name}", value)
+    bridge: object = value._bridge
+    if bridge is not keeper:
+        raise ValueProblem(f"the handle of resource {resource.name} belongs to another instance")
+    number = value._number
+    found = keeper.guests.get(number)
+    if found is None or keeper.is_closed:
+        raise ValueProblem(f"the handle of resource {resource.name} is closed or was moved", "usage.closed")
+    if not call.note(value, is_own):
+        raise ValueProblem(f"the handle of resource {resource.name} is lent in the same call, so it cannot move")
+    return number, found
 
 
 class ResourceBridge:
@@ -228,18 +258,9 @@ class ResourceBridge:
         except KeyError:
             return False
 
-    def _lower_guest(self, value: object, resource: ResourceType, is_own: bool, call: Lowering) -> int:
-        if not isinstance(value, GuestResource) or value.resource != resource:
-            raise expected(f"a handle of resource {resource.name}", value)
-        if value._bridge is not self:
-            raise ValueProblem(f"the handle of resource {resource.name} belongs to another instance")
-        number = value._number
-        address = self.guests.get(number)
-        if address is None or self.is_closed:
-            raise ValueProblem(f"the handle of resource {resource.name} is closed or was moved", "usage.closed")
+    def _lower_guest(self, value: Any, resource: ResourceType, is_own: bool, call: Lowering) -> int:
+        number, address = opened(value, resource, self, is_own, call)
         is_argument = isinstance(call.place, Arena)
-        if not call.note(value, is_own):
-            raise ValueProblem(f"the handle of resource {resource.name} is lent in the same call, so it cannot move")
         if is_own:
             value._number = 0
 
