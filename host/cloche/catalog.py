@@ -121,7 +121,7 @@ def engine_interfaces(packages: TypeStore) -> tuple[Interface, ...]:
 def _extension_points(points: Sequence[Path], claimed: Container[str], packages: TypeStore) -> tuple[Interface, ...]:
     """The interfaces that the host calls: all that are declared, but for what capabilities serve, or could serve.
 
-    The latter are those of ours that plugins only import: `cloche:script/functions` waits for an embedder's capability.
+    The latter are those of ours that plugins only import.
     """
     own = [packages.package(path) for path in wit_packages(wit_dir())]
     names = {_unversioned(package) for package in own}

@@ -104,16 +104,36 @@ def session(tmp_path: Path) -> Iterator[Runner]:
 
 
 def test_the_extension_point_is_known(host: cloche.Host) -> None:
-    """The plugin serves it; what scripts call is no extension point, and without a provider that is said."""
+    """The plugin serves it; what scripts call is no extension point, and without functions each call is refused."""
     known = {interface.id for interface in host.catalog.extension_points}
     assert f"{EXECUTOR}@1.0.0" in known
     assert "cloche:script/functions@1.0.0" not in known
     assert [plugin.id for plugin in host.providers(EXECUTOR)] == ["cloche/script"]
-    with (
-        cloche.Host(home=guest_home(), tenant="test-script", policy=cloche.Policy()) as plain,
-        pytest.raises(cloche.GrantError, match="nothing in this host provides this interface"),
+    with cloche.Host(home=guest_home(), tenant="test-script", policy=cloche.Policy()) as plain:
+        executor = plain.load(guest_dir("script"), trust=TRUSTED)[EXECUTOR]
+        outcome = executor.execute(script("f()", functions=["f"]))
+        assert outcome.traceback.endswith("scripts are granted no functions of the application\n")
+
+
+def test_functions_of_an_application_need_the_operators_word() -> None:
+    """Handed over in code, and still only for whom the policy allows them, and only those that it names."""
+    ours = cloche.ScriptFunctions({"double": lambda number: 2 * number, "other": lambda: 1})
+    code = (
+        "try: print(double(21))\nexcept RuntimeError as e: print(e)\ntry: other()\nexcept RuntimeError as e: print(e)"
+    )
+    for allowed, expected in (
+        ("", ["scripts are granted no functions of the application"] * 2),
+        (
+            'allow = { "cloche:script" = { functions = ["double"] } }',
+            ["42", "there is no function 'other'; there are: double"],
+        ),
     ):
-        plain.load(guest_dir("script"), trust=TRUSTED)
+        policy = parse_policy(f'format-version = 1\n[plugins."cloche/script"]\n{allowed}'.encode())
+        with cloche.Host(home=guest_home(), tenant="test-script", policy=policy, capabilities=[ours]) as host:
+            plugin = host.load(guest_dir("script"), trust=TRUSTED)
+            plugin[EXECUTOR].execute(script(code, functions=["double", "other"]))
+            written = [str(event.data["text"]) for event in host.events.recent(kind=cloche.EventKind.OUTPUT)]
+            assert "".join(written).splitlines() == expected
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,7 @@ def prepare(
         name = plugin_id(image.source)
         ceilings = {key: source.value for key, source in host.policy.rules_for(name).limits.items()}
         stack = min(image.stack_bytes, ceilings.get("stack_bytes", image.stack_bytes))
-        host.policy = layer_policy(host.policy, name, limits={"stack_bytes": stack})
+        host.policy = layer_policy(host.policy, name, allow=[FUNCTIONS], limits={"stack_bytes": stack})
         candidate = host.inspect(image.source, progress=progress)
         candidate.report.ensure_ok(name)
         if not any(item.id.partition("@")[0] == EXECUTOR for item in candidate.world.exports):

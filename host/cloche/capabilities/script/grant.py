@@ -1,15 +1,10 @@
-"""How `cloche:script` is asked for and allowed.
-
-Where the application hands over no function it is granted by default, because nothing can be called then. Functions of
-an application need the operator's word.
-"""
+"""How `cloche:script` is asked for and allowed: functions of an application need the operator's word."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from cloche.capabilities.params import CapabilityParams, Names, common, named
 from cloche.grants.schema import GrantSchema, Params, Verdict
+from cloche.model import Err
 
 INTERFACE = "cloche:script/functions@1.0.0"
 
@@ -40,9 +35,5 @@ SCHEMA = GrantSchema(
     request=ScriptParams,
     allowance=ScriptParams,
     intersect=intersect,
-    default=True,
+    without_grant={"call": Err("scripts are granted no functions of the application")},
 )
-"""For an application without functions."""
-
-WITH_FUNCTIONS = replace(SCHEMA, default=False)
-"""For one that has some."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from cloche.capabilities.api import EventKind, HostInterface, Session
-from cloche.capabilities.script.grant import INTERFACE, SCHEMA, WITH_FUNCTIONS, ScriptParams
+from cloche.capabilities.script.grant import INTERFACE, SCHEMA, ScriptParams
 from cloche.errors import ClocheError, UsageError, hides_ctrl_c
 from cloche.grants.schema import Params
 from cloche.model import Err, Ok
@@ -109,9 +109,10 @@ class ScriptFunctions:
     allows; quotas count for each instance. Raises: as `Functions`. Added in 0.1.
     """
 
+    schema = SCHEMA
+
     def __init__(self, functions: Mapping[str, Callable[..., object] | Quota] | None = None) -> None:
         self._functions = Functions(functions or {})
-        self.schema = WITH_FUNCTIONS if functions else SCHEMA
 
     def wit(self) -> Path:
         """The directory of the WIT package."""
