@@ -103,7 +103,8 @@ class Host:
         self._interrupts = Interrupts()
         self._lock = threading.RLock()
         self._catalog: Catalog | None = None
-        self._engines: dict[Profile, tuple[Engine, CodeStore]] = {}
+        self._engines: dict[Profile, Engine] = {}
+        self._codes: dict[Profile, CodeStore] = {}
         self._plugins: dict[str, Plugin] = {}
         self._houses: WeakSet[House] = WeakSet()
         self._places = replace(self.settings, home=self.home)
@@ -229,7 +230,7 @@ class Host:
     @property
     def code(self) -> CodeStore:
         """The native-code cache of the usual profile."""
-        return self._engine(Profile(self._metering))[1]
+        return self._code(Profile(self._metering))
 
     # -- the end -----------------------------------------------------------------------------------------------------
 
@@ -244,11 +245,12 @@ class Host:
             plugin.ensure_outside()
         with self._lock:
             self._closed = True
-            engines = list(self._engines.values())
+            engines, codes = list(self._engines.values()), list(self._codes.values())
         with contextlib.ExitStack() as steps:  # each is taken, whatever comes of the ones before (a Ctrl-C, say)
             steps.callback(self._interrupts.close)
-            for engine, code in engines:
+            for engine in engines:
                 steps.callback(self._close_engine, engine)
+            for code in codes:
                 steps.callback(code.close)
             for plugin in plugins:
                 steps.callback(plugin.close)
@@ -271,10 +273,12 @@ class Host:
         self._closed = True
         for house in list(self._houses):
             house.abandon()
-        for engine, code in self._engines.values():
+        for engine in self._engines.values():
             for instance in list(engine.instances.values()):
                 instance.close()
+        for code in self._codes.values():
             code.close()
+        for engine in self._engines.values():
             engine.abandon()
         self._interrupts.close()
         warnings.warn("a cloche.Host was not closed; use `with` or call close()", ResourceWarning, stacklevel=1)
@@ -353,7 +357,7 @@ class Host:
         progress: ProgressSink | None,
     ) -> Housing:
         """Instances in this process."""
-        engine, code = self._engine(profile)
+        code, engine = self._code(profile), self._engine(profile)
         digest = digest_of(candidate.runnable)
         linker, is_whole = self._linked(candidate, engine, code, digest, progress)
         settings = Settings(
@@ -375,7 +379,7 @@ class Host:
         progress: ProgressSink | None,
     ) -> Housing:
         """Instances in a worker."""
-        _, code = self._engine(profile)
+        code = self._code(profile)
         grants = candidate.grants
 
         def tell(what: str, data: Mapping[str, object]) -> None:
@@ -479,21 +483,29 @@ class Host:
             is_heard=grants.granted("wasi:cli") is not None,
         )
 
-    def _engine(self, profile: Profile) -> tuple[Engine, CodeStore]:
+    def _engine(self, profile: Profile) -> Engine:
+        """What the instances of this process share."""
         with self._lock:
             self._ensure_open()
             found = self._engines.get(profile)
             if found is None:
+                found = self._engines[profile] = Engine(profile, self._interrupts)
+            return found
+
+    def _code(self, profile: Profile) -> CodeStore:
+        """Where native code is kept, for workers as for this process."""
+        with self._lock:
+            self._ensure_open()
+            found = self._codes.get(profile)
+            if found is None:
                 self._interrupts.install()
-                engine = Engine(profile, self._interrupts)
-                code = CodeStore(
+                found = self._codes[profile] = CodeStore(
                     self.home,
                     profile,
                     emit=self._code_event,
                     max_bytes=self.settings.cache_bytes,
                     background=self.settings.background_compile,
                 )
-                found = self._engines[profile] = (engine, code)
             return found
 
     def _builder(self, progress: ProgressSink | None) -> Callable[[Path, Manifest], bytes]:

@@ -45,7 +45,7 @@ def open_host(policy: str | Policy | None = None, **options: Any) -> Iterator[Ho
     with Host(home=home, policy=word, settings=Settings(home=home, background_compile=False), **options) as host:
         engines = host._engines
         yield host
-    left = [instance for engine, _ in engines.values() for instance in engine.instances.values()]
+    left = [instance for engine in engines.values() for instance in engine.instances.values()]
     assert not left, left
 
 
