@@ -61,6 +61,7 @@ from cloche.storage import storage_directory
 from cloche.wit.store import TypeStore
 from cloche.worker.house import House, Lodging
 from cloche.worker.process import is_available
+from cloche.worker.ready import ReadyWorkers
 from cloche_accel.devices import find_devices
 
 Source = str | Path
@@ -107,6 +108,7 @@ class Host:
         self._codes: dict[Profile, CodeStore] = {}
         self._plugins: dict[str, Plugin] = {}
         self._houses: WeakSet[House] = WeakSet()
+        self._ready = ReadyWorkers(self.settings.ready_workers)
         self._places = replace(self.settings, home=self.home)
         self._caches = Caches(self._places)
         self._caches_grew = False
@@ -252,6 +254,7 @@ class Host:
                 steps.callback(self._close_engine, engine)
             for code in codes:
                 steps.callback(code.close)
+            steps.callback(self._ready.close)
             for plugin in plugins:
                 steps.callback(plugin.close)
 
@@ -273,6 +276,7 @@ class Host:
         self._closed = True
         for house in list(self._houses):
             house.abandon()
+        self._ready.abandon()
         for engine in self._engines.values():
             for instance in list(engine.instances.values()):
                 instance.close()
@@ -400,8 +404,9 @@ class Host:
                 concurrency=grants.limits.concurrency or os.cpu_count() or 1,
                 lockdown="+".join(sorted(self.policy.lockdown)) or "none",
             )
-            house = House(lodging, tell)
+            house = House(lodging, tell, self._ready)
             self._houses.add(house)
+            self._ready.begin()
             return house
 
         return code.load(candidate.runnable, digest_of(candidate.runnable), lodge, progress)

@@ -1,4 +1,4 @@
-"""Where the instances of one untrusted plugin live: its worker, started when it is needed and again when it died."""
+"""Where the instances of one untrusted plugin live: its worker, taken when it is needed and again when it died."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from cloche.wit.types import Function, Interface, ResourceType
 from cloche.worker.instance import RemoteInstance, RemoteSettings
 from cloche.worker.messages import Order
 from cloche.worker.process import WorkerProcess
+from cloche.worker.ready import ReadyWorkers
 
 BASE_BYTES = 320 * MIB
 """Memory of a worker before any guest runs, with room for code: interpreter, engine, native code, stacks."""
@@ -56,9 +57,15 @@ class House:
         (`trust.untrusted-unavailable`) when a worker is not confined as the policy demands. Added in 0.1.
     """
 
-    def __init__(self, lodging: Lodging, tell: Callable[[str, Mapping[str, object]], None]) -> None:
+    def __init__(
+        self,
+        lodging: Lodging,
+        tell: Callable[[str, Mapping[str, object]], None],
+        ready: ReadyWorkers,
+    ) -> None:
         self._lodging = lodging
         self._tell = tell
+        self._ready = ready
         self._code = [os.dup(lodging.component), *(os.dup(descriptor) for _, descriptor in lodging.modules)]
         self._lock = threading.Lock()
         self._worker: WorkerProcess | None = None
@@ -181,22 +188,18 @@ class House:
     def _started(self) -> WorkerProcess:
         mounts = [os.open(mount.path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) for mount in self._lodging.mounts]
         try:
-            worker = WorkerProcess()
-            try:
-                level = worker.take(self._order, [*self._code, *mounts])
-                if not level.meets(self._lodging.lockdown):
-                    raise TrustError(
-                        f"a worker is confined by {level.word} here, and the policy demands {self._lodging.lockdown}; "
-                        "`cloche doctor` says what this system lacks",
-                        code="trust.untrusted-unavailable",
-                        plugin=self._lodging.plugin,
-                    )
-            except BaseException:
-                worker.close()
-                raise
+            worker, level = self._ready.start(self._order, [*self._code, *mounts])
         finally:
             for descriptor in mounts:
                 os.close(descriptor)
+        if not level.meets(self._lodging.lockdown):
+            worker.close()
+            raise TrustError(
+                f"a worker is confined by {level.word} here, and the policy demands {self._lodging.lockdown}; "
+                "`cloche doctor` says what this system lacks",
+                code="trust.untrusted-unavailable",
+                plugin=self._lodging.plugin,
+            )
         self._tell("worker-started", {"pid": worker.pid, "level": level.word})
         return worker
 
