@@ -65,6 +65,7 @@ from cloche.wit.store import TypeStore
 from cloche.worker.house import House
 from cloche.worker.orders import Lodging
 from cloche.worker.process import is_available
+from cloche.worker.ready import ReadyWorkers
 from cloche_accel.devices import find_devices
 
 Source = str | Path
@@ -107,9 +108,11 @@ class Host:
         self._interrupts = Interrupts()
         self._lock = threading.RLock()
         self._catalog: Catalog | None = None
-        self._engines: dict[Profile, tuple[Engine, CodeStore]] = {}
+        self._engines: dict[Profile, Engine] = {}
+        self._codes: dict[Profile, CodeStore] = {}
         self._plugins: dict[str, Plugin] = {}
         self._houses: WeakSet[House] = WeakSet()
+        self._ready = ReadyWorkers(self.settings.ready_workers)
         self._places = replace(self.settings, home=self.home)
         self._caches = Caches(self._places)
         self._caches_grew = False
@@ -239,7 +242,7 @@ class Host:
 
         Blocks as `load`. `anew` compiles even when its code is cached. Raises: as `load`.
         """
-        _, code = self._engine(profile := self._profile(candidate))
+        code = self._code(profile := self._profile(candidate))
         with self._within_the_cap():
             digest = digest_of(candidate.runnable)
             if anew:
@@ -250,7 +253,7 @@ class Host:
     @property
     def code(self) -> CodeStore:
         """The native-code cache of the usual profile."""
-        return self._engine(Profile(self._metering))[1]
+        return self._code(Profile(self._metering))
 
     # -- the end -----------------------------------------------------------------------------------------------------
 
@@ -265,12 +268,14 @@ class Host:
             plugin.ensure_outside()
         with self._lock:
             self._closed = True
-            engines = list(self._engines.values())
+            engines, codes = list(self._engines.values()), list(self._codes.values())
         with contextlib.ExitStack() as steps:  # each is taken, whatever comes of the ones before (a Ctrl-C, say)
             steps.callback(self._interrupts.close)
-            for engine, code in engines:
+            for engine in engines:
                 steps.callback(self._close_engine, engine)
+            for code in codes:
                 steps.callback(code.close)
+            steps.callback(self._ready.close)
             for plugin in plugins:
                 steps.callback(plugin.close)
 
@@ -292,10 +297,13 @@ class Host:
         self._closed = True
         for house in list(self._houses):
             house.abandon()
-        for engine, code in self._engines.values():
+        self._ready.abandon()
+        for engine in self._engines.values():
             for instance in list(engine.instances.values()):
                 instance.close()
+        for code in self._codes.values():
             code.close()
+        for engine in self._engines.values():
             engine.abandon()
         self._interrupts.close()
         warnings.warn("a cloche.Host was not closed; use `with` or call close()", ResourceWarning, stacklevel=1)
@@ -370,7 +378,7 @@ class Host:
         progress: ProgressSink | None,
     ) -> Housing:
         """Instances in this process."""
-        engine, code = self._engine(profile)
+        code, engine = self._code(profile), self._engine(profile)
         digest = digest_of(candidate.runnable)
         linker, is_whole = self._linked(candidate, engine, code, digest, progress)
         settings = Settings(
@@ -392,15 +400,16 @@ class Host:
         progress: ProgressSink | None,
     ) -> Housing:
         """Instances in a worker."""
-        _, code = self._engine(profile)
+        code = self._code(profile)
         grants = candidate.grants
 
         def tell(what: str, data: Mapping[str, object]) -> None:
             self._emit(EventKind.WORKER, {"event": what, **data}, grants.plugin)
 
         def lodge(native: NativeCode) -> Housing:
-            house = House(self._lodging(candidate, profile, bounds, mounts, native), tell)
+            house = House(self._lodging(candidate, profile, bounds, mounts, native), tell, self._ready)
             self._houses.add(house)
+            self._ready.begin()
             return house
 
         return code.load(candidate.runnable, digest_of(candidate.runnable), lodge, progress)
@@ -509,21 +518,29 @@ class Host:
             is_heard=grants.granted("wasi:cli") is not None,
         )
 
-    def _engine(self, profile: Profile) -> tuple[Engine, CodeStore]:
+    def _engine(self, profile: Profile) -> Engine:
+        """What the instances of this process share."""
         with self._lock:
             self._ensure_open()
             found = self._engines.get(profile)
             if found is None:
+                found = self._engines[profile] = Engine(profile, self._interrupts)
+            return found
+
+    def _code(self, profile: Profile) -> CodeStore:
+        """Where native code is kept, for workers as for this process."""
+        with self._lock:
+            self._ensure_open()
+            found = self._codes.get(profile)
+            if found is None:
                 self._interrupts.install()
-                engine = Engine(profile, self._interrupts)
-                code = CodeStore(
+                found = self._codes[profile] = CodeStore(
                     self.home,
                     profile,
                     emit=self._code_event,
                     max_bytes=self.settings.cache_bytes,
                     background=self.settings.background_compile,
                 )
-                found = self._engines[profile] = (engine, code)
             return found
 
     def _builder(self, progress: ProgressSink | None) -> Callable[[Path, Manifest], bytes]:

@@ -6,6 +6,7 @@
 | `CLOCHE_POLICY` | the operator's policy file | `policy.toml` in the home, where it exists |
 | `CLOCHE_CACHE_SIZE` | cap on all caches together, such as `4GiB` | `4GiB` |
 | `CLOCHE_BACKGROUND_COMPILE` | `on`: optimise large components in the background after their first start | `on` |
+| `CLOCHE_READY_WORKERS` | workers kept ready for untrusted plugins, from `0` (none) to `64` | `1` |
 | `CLOCHE_LOG_LEVEL` | `debug`, `info`, `warning` or `error` | `warning` |
 | `CLOCHE_LOG_FORMAT` | `text` or `json` | `text` |
 
@@ -33,6 +34,7 @@ LOG_FORMATS = ("text", "json")
 DEFAULT_CACHE_BYTES = 4 << 30  # about a hundred Python plugins of 38 MB native code each
 LEAST_CACHE_BYTES = 64 << 20  # room for the native code of one Python plugin, else every start would compile
 MOST_CACHE_BYTES = 1 << 44
+MOST_READY_WORKERS = 64  # each is a process with some 20 MiB of its own
 
 POLICY_FILE = "policy.toml"
 """The name of the operator's policy in the home."""
@@ -43,6 +45,7 @@ VARIABLES = (
     "CLOCHE_POLICY",
     "CLOCHE_CACHE_SIZE",
     "CLOCHE_BACKGROUND_COMPILE",
+    "CLOCHE_READY_WORKERS",
     "CLOCHE_LOG_LEVEL",
     "CLOCHE_LOG_FORMAT",
 )
@@ -62,6 +65,7 @@ class Settings:
     background_compile: bool = True
     log_level: str = "warning"
     log_format: str = "text"
+    ready_workers: int = 1
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Settings:
@@ -88,6 +92,7 @@ class Settings:
             background_compile=_choice(given, "CLOCHE_BACKGROUND_COMPILE", _SWITCH, default=True),
             log_level=_choice(given, "CLOCHE_LOG_LEVEL", {level: level for level in LOG_LEVELS}, default="warning"),
             log_format=_choice(given, "CLOCHE_LOG_FORMAT", {form: form for form in LOG_FORMATS}, default="text"),
+            ready_workers=_count(given, "CLOCHE_READY_WORKERS", MOST_READY_WORKERS, default=1),
         )
 
     @property
@@ -183,6 +188,16 @@ def _cache_bytes(text: str | None) -> int:
             f"CLOCHE_CACHE_SIZE must be from {LEAST_CACHE_BYTES >> 20}MiB to {MOST_CACHE_BYTES >> 40}TiB, not {text}"
         )
     return size_bytes
+
+
+def _count(given: Mapping[str, str], variable: str, most: int, *, default: int) -> int:
+    text = given.get(variable)
+    if text is None:
+        return default
+    word = text.strip()
+    if not (word.isascii() and word.isdigit() and len(word) <= len(str(most)) and int(word) <= most):
+        raise UsageError(f"{variable} must be a number from 0 to {most}, not {text!r:.60}")
+    return int(word)
 
 
 def _choice(given: Mapping[str, str], variable: str, accepted: Mapping[str, T], *, default: T) -> T:

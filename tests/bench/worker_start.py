@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, sleep
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
@@ -18,6 +18,7 @@ import cloche
 from cloche.model import Limits
 from cloche.worker.instance import RemoteInstance
 from cloche.worker.process import WorkerProcess
+from cloche.worker.ready import ReadyWorkers
 from support.fresh import HOST_SIDE, WORKER_SIDE, fresh
 from support.wat_plugins import write_plugin
 
@@ -52,6 +53,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place, cloche.Host() as host:
         host.load(write_plugin(Path(place), NOOP, plugin_id="bench/noop", instances="pooled"))
         (house,) = host._houses
+        ready = ReadyWorkers(1)
         for _ in range(ROUNDS):
             note("bare interpreter", bare())
             note("imports of a worker", imports(WORKER_SIDE))
@@ -65,6 +67,15 @@ def main() -> None:
             note("spawn to Made", (perf_counter() - begun) * 1000)
             instance.close()
             worker.close()
+            ready.begin()
+            while not ready.waiting:
+                sleep(0.01)
+            sleep(0.5)
+            begun = perf_counter()
+            worker, _ = ready.start(house._order, house._code)
+            note("ready worker to Ready", (perf_counter() - begun) * 1000)
+            worker.close()
+        ready.close()
     for name, found in figures.items():
         print(f"{name:<28} {statistics.median(found):7.1f} ms  ({min(found):.1f} to {max(found):.1f})")
 

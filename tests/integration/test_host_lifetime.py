@@ -58,8 +58,8 @@ for turn in range(40):
     thread = threading.Thread(target=work); thread.start()
     time.sleep(turn % 20 / 1000)
     host.close(); thread.join(); host.close()
-    assert not any(engine.instances for engine, _ in host._engines.values())
-    assert all(engine._deleted for engine, _ in host._engines.values())
+    assert not any(engine.instances for engine in host._engines.values())
+    assert all(engine._deleted for engine in host._engines.values())
 print(outcomes <= {"usage.closed"})
 """
     )
@@ -143,7 +143,7 @@ def test_a_load_that_fails_late_leaves_nothing(tmp_path: Path) -> None:
         for _ in range(3):
             with pytest.raises(ClocheError, match="NO_SUCH_VARIABLE"):
                 load(host, tmp_path, BASICS, more=more)
-        assert not any(engine._linkers for engine, _ in host._engines.values())
+        assert not any(engine._linkers for engine in host._engines.values())
         states = [event.state for event in host.events.recent(plugin="acme/test") if event.kind == "state"]
         assert states[-1] == "failed"
 

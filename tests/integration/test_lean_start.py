@@ -9,7 +9,7 @@ import pytest
 
 from cloche.app import Host
 from support.fresh import HOST_SIDE, WORKER_SIDE, fresh
-from support.wat_plugins import open_host, write_plugin
+from support.wat_plugins import TRUSTED, open_host, write_plugin
 
 HEAVY = (
     "asyncio",
@@ -88,3 +88,14 @@ def test_a_worker_has_numpy_when_its_plugin_needs_it(
         )
         assert isinstance(value, np.ndarray) == has_numpy
         assert numpy_in_worker(host) == has_numpy
+
+
+def test_a_host_of_untrusted_plugins_has_no_engine(tmp_path: Path) -> None:
+    """Their instances, and the engine with its clock, are in the worker."""
+    directory = write_plugin(tmp_path / "p", NUMBERS.replace("ELEMENT", "u8"), plugin_id="acme/numbers")
+    with open_host() as host:
+        assert host.load(directory)[""].same(b"ab") == b"ab"
+        assert not host._engines
+        host.unload("acme/numbers")
+        host.load(directory, trust=TRUSTED)
+        assert len(host._engines) == 1

@@ -229,7 +229,7 @@ def ensure_serving(host: Host, healthy: bytes) -> None:
     plugin = host.load_bytes(healthy, trust=TRUSTED)
     assert plugin[""].work(4) == 10
     host.unload(plugin.id)
-    left = [instance for engine, _ in host._engines.values() for instance in engine.instances.values()]
+    left = [instance for engine in host._engines.values() for instance in engine.instances.values()]
     assert not left, left
 
 

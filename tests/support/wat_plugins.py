@@ -42,10 +42,11 @@ def open_host(policy: str | Policy | None = None, **options: Any) -> Iterator[Ho
     """A host that, once the test is over, must have no instance left."""
     word = parse_policy(textwrap.dedent(policy).encode()) if isinstance(policy, str) else policy or Policy.empty()
     home = options.pop("home", None) or shared_home()
-    with Host(home=home, policy=word, settings=Settings(home=home, background_compile=False), **options) as host:
+    settings = Settings(home=home, background_compile=False, ready_workers=options.pop("ready_workers", 0))
+    with Host(home=home, policy=word, settings=settings, **options) as host:
         engines = host._engines
         yield host
-    left = [instance for engine, _ in engines.values() for instance in engine.instances.values()]
+    left = [instance for engine in engines.values() for instance in engine.instances.values()]
     assert not left, left
 
 

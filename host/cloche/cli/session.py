@@ -178,8 +178,8 @@ def open_host(request: Request | None = None, transcript: Transcript | None = No
     """A host with the settings of the environment and the policy of the request, closed after the block."""
     from cloche.app import Host
 
-    # A command ends before anything could profit from code that was compiled anew in the background.
-    settings = replace(Settings.from_environment(), background_compile=False)
+    # A command ends before anything could profit from code compiled anew in the background, or from a second worker.
+    settings = replace(Settings.from_environment(), background_compile=False, ready_workers=0)
     policy = None if request is None else chosen_policy(settings, request)
     sinks = (log_sink(settings),) if transcript is None else (transcript, log_sink(settings))
     with Host(policy=policy, settings=settings, sinks=sinks) as host:

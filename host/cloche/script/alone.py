@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from cloche.config import Settings, ensure_private_directory
 from cloche.worker.process import WorkerProcess
+from cloche.worker.ready import ReadyWorkers
 
 if TYPE_CHECKING:
     from cloche.engine.compile import ProgressSink
@@ -36,8 +37,9 @@ def run_alone(
     image is built and compiled. Raises: as `run_python`.
     """
     with ExitStack() as held:
-        worker = WorkerProcess()
-        held.callback(worker.close)
+        ready = ReadyWorkers(0)
+        held.callback(ready.close)
+        ready.adopt(WorkerProcess())
         search = _Search(image, policy)
         search.start()
         from cloche.script.box import Box  # noqa: PLC0415 - while the worker starts and the search reads
@@ -46,7 +48,7 @@ def run_alone(
         kit = search.found(progress)
         held.callback(kit.close)
         request = Request(kit, code, options)  # type: ignore[arg-type]
-        box = Box(kit, request.limits, request.mounts, lambda *_: None, lambda: worker)
+        box = Box(kit, request.limits, request.mounts, lambda *_: None, ready)
         held.callback(box.close)
         instance = box.open(request.call, request.limits)
         held.callback(box.end, instance)

@@ -13,7 +13,7 @@ from cloche.script.image import EXECUTOR
 from cloche.script.result import ScriptResult
 from cloche.wit.types import Export, Interface
 from cloche.worker.house import House
-from cloche.worker.process import WorkerProcess
+from cloche.worker.ready import ReadyWorkers
 
 if TYPE_CHECKING:
     from cloche.engine.instance import Cancellation, Target
@@ -64,12 +64,12 @@ class Box:
         limits: Limits,
         mounts: tuple[Mount, ...],
         tell: Callable[[str, Mapping[str, object]], None],
-        new_worker: Callable[[], WorkerProcess] = WorkerProcess,
+        ready: ReadyWorkers,
     ) -> None:
         lodging = kit.lodging_for(limits, mounts)
         name, interface = next(item for item in lodging.exports if (item[0] or "").partition("@")[0] == EXECUTOR)
         self._execute, self._validate = (_export(name, interface, word) for word in ("execute", "validate"))
-        self._house = House(lodging, tell, new_worker)
+        self._house = House(lodging, tell, ready)
 
     def open(self, call: Call | None, limits: Limits, control: Cancellation | None = None) -> RemoteInstance:
         """A fresh instance. What making it cost counts for the first script. Raises: what a call raises."""

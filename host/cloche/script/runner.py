@@ -27,6 +27,7 @@ from cloche.script.prepare import prepare
 from cloche.script.result import ScriptResult
 from cloche.script.session import ScriptSession
 from cloche.script.workspace import Workspace, watched
+from cloche.worker.ready import ReadyWorkers
 
 if TYPE_CHECKING:
     from cloche.config import Settings
@@ -76,6 +77,7 @@ class ScriptRunner:
 
         self._prepare = prepared
         self._lock = threading.RLock()
+        self._workers = ReadyWorkers(1)
         self._kit: Kit | None = None
         self._shared: _Shared | None = None
         self._sessions: set[ScriptSession] = set()
@@ -137,6 +139,7 @@ class ScriptRunner:
             session.close()
         if shared is not None:
             shared.retire()
+        self._workers.close()
         if kit is not None:
             kit.close()
 
@@ -213,8 +216,9 @@ class ScriptRunner:
 
     def _new_box(self, kit: Kit, limits: Limits, mounts: tuple[Mount, ...]) -> Box:
         """A box. Code that the engine refuses is compiled anew, once."""
+        self._workers.begin()
         try:
-            return Box(kit, limits, mounts, self._tell)
+            return Box(kit, limits, mounts, self._tell, self._workers)
         except EngineError as error:
             if error.code != "engine.cache":
                 raise
@@ -224,7 +228,7 @@ class ScriptRunner:
                 self._kit = self._prepare(True)
                 kit.close()
             kit = self._ready()
-        return Box(kit, limits, mounts, self._tell)
+        return Box(kit, limits, mounts, self._tell, self._workers)
 
     def _ready(self) -> Kit:
         """The kit, made for the first script."""

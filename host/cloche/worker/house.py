@@ -1,4 +1,4 @@
-"""Where the instances of one untrusted plugin live: its worker, started when it is needed and again when it died."""
+"""Where the instances of one untrusted plugin live: its worker, taken when it is needed and again when it died."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from cloche.wit.types import ResourceType
 from cloche.worker.instance import RemoteInstance, RemoteSettings
 from cloche.worker.orders import Lodging, exported, order_of
 from cloche.worker.process import WorkerProcess
+from cloche.worker.ready import ReadyWorkers
 
 if TYPE_CHECKING:
     from cloche.engine.instance import Cancellation, Target
@@ -37,11 +38,11 @@ class House:
         self,
         lodging: Lodging,
         tell: Callable[[str, Mapping[str, object]], None],
-        new_worker: Callable[[], WorkerProcess] = WorkerProcess,
+        ready: ReadyWorkers,
     ) -> None:
-        self._new_worker = new_worker
         self._lodging = lodging
         self._tell = tell
+        self._ready = ready
         self._code = [os.dup(lodging.component), *(os.dup(descriptor) for _, descriptor in lodging.modules)]
         self._lock = threading.Lock()
         self._worker: WorkerProcess | None = None
@@ -164,21 +165,17 @@ class House:
     def _started(self) -> WorkerProcess:
         mounts = [os.open(mount.path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) for mount in self._lodging.mounts]
         try:
-            worker = self._new_worker()
-            try:
-                level = worker.take(self._order, [*self._code, *mounts])
-                if not level.meets(self._lodging.lockdown):
-                    raise TrustError(
-                        f"a worker is confined by {level.word} here, and the policy demands {self._lodging.lockdown}; "
-                        "`cloche doctor` says what this system lacks",
-                        code="trust.untrusted-unavailable",
-                        plugin=self._lodging.plugin,
-                    )
-            except BaseException:
-                worker.close()
-                raise
+            worker, level = self._ready.start(self._order, [*self._code, *mounts])
         finally:
             for descriptor in mounts:
                 os.close(descriptor)
+        if not level.meets(self._lodging.lockdown):
+            worker.close()
+            raise TrustError(
+                f"a worker is confined by {level.word} here, and the policy demands {self._lodging.lockdown}; "
+                "`cloche doctor` says what this system lacks",
+                code="trust.untrusted-unavailable",
+                plugin=self._lodging.plugin,
+            )
         self._tell("worker-started", {"pid": worker.pid, "level": level.word})
         return worker

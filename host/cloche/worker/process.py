@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -42,10 +42,12 @@ def is_available() -> bool:
 class WorkerProcess:
     """A worker that serves one plugin once `take` was called. Thread-safe. `close` it when done.
 
+    `ended` is called with it once it is dead, on a thread of its own.
+
     Raises: EngineError (`engine.worker-start`, `engine.resources`) when it cannot be started. Added in 0.1.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, ended: Callable[[WorkerProcess], None] | None = None) -> None:
         self.level = Level(0, False, False)
         self.is_usable = True
         """False from when it is to be killed, or is found dead."""
@@ -58,6 +60,7 @@ class WorkerProcess:
         self._lock = threading.Lock()
         self._idle: list[Channel] = []
         self._lanes: set[Channel] = set()
+        self._tell_end = ended
         self._ended = threading.Event()
         self._started = threading.Event()
         self._failure: OSError | None = None
@@ -224,6 +227,8 @@ class WorkerProcess:
         if not self.level.rlimits:  # it never got as far as to be a lane
             self._first.close()
         self._ended.set()
+        if self._tell_end is not None:
+            self._tell_end(self)
 
 
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")

@@ -18,6 +18,7 @@ from cloche.errors import EngineError
 from cloche.model import MIB, Digest, Limits, Metering
 from cloche.worker.house import House
 from cloche.worker.orders import Lodging
+from cloche.worker.ready import ReadyWorkers
 
 _EMPTY_COMPONENT = b"\0asm\x0d\0\x01\0"
 _CACHE_BYTES = 16 * MIB
@@ -55,7 +56,7 @@ def try_worker() -> Trial:
     said: dict[str, object] = {}
 
     def lodge(native: NativeCode) -> House:
-        return House(_lodging(native), lambda _, data: said.update(data))
+        return House(_lodging(native), lambda _, data: said.update(data), ReadyWorkers(0))
 
     with _directory() as home:
         code = CodeStore(Path(home), _PROFILE, emit=lambda *_: None, max_bytes=_CACHE_BYTES, background=False)

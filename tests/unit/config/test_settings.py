@@ -24,7 +24,7 @@ from cloche.policies import operator_policy, read_policy
 
 def test_defaults_need_no_environment() -> None:
     """Nothing set gives the platform's data directory and the documented defaults."""
-    expected = Settings(default_home(), None, 4 << 30, True, "warning", "text")
+    expected = Settings(default_home(), None, 4 << 30, True, "warning", "text", 1)
     assert expected == Settings.from_environment({})
 
 
@@ -36,11 +36,12 @@ def test_every_variable_is_read() -> None:
             "CLOCHE_POLICY": "/etc/cloche/policy.toml",
             "CLOCHE_CACHE_SIZE": "512MiB",
             "CLOCHE_BACKGROUND_COMPILE": "off",
+            "CLOCHE_READY_WORKERS": " 3 ",
             "CLOCHE_LOG_LEVEL": "DEBUG",
             "CLOCHE_LOG_FORMAT": "json",
         }
     )
-    expected = Settings(Path("/srv/cloche"), Path("/etc/cloche/policy.toml"), 512 << 20, False, "debug", "json")
+    expected = Settings(Path("/srv/cloche"), Path("/etc/cloche/policy.toml"), 512 << 20, False, "debug", "json", 3)
     assert expected == read
 
 
@@ -52,6 +53,10 @@ def test_every_variable_is_read() -> None:
         ("CLOCHE_CACHE_SIZE", "lots", "CLOCHE_CACHE_SIZE"),
         ("CLOCHE_CACHE_SIZE", "1KiB", "64MiB"),
         ("CLOCHE_BACKGROUND_COMPILE", "maybe", "on"),
+        ("CLOCHE_READY_WORKERS", "some", "0 to 64"),
+        ("CLOCHE_READY_WORKERS", "65", "0 to 64"),
+        ("CLOCHE_READY_WORKERS", "-1", "0 to 64"),
+        ("CLOCHE_READY_WORKERS", "1" * 5000, "0 to 64"),
         ("CLOCHE_LOG_LEVEL", "loud", "debug"),
         ("CLOCHE_LOG_FORMAT", "xml", "json"),
         ("CLOCHE_HOME", "a\0b", "NUL"),
