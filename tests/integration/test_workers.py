@@ -30,7 +30,7 @@ from cloche.model import Limits, Tier, Usage
 from cloche.runtime.plugin import ExtensionPoint, Plugin
 from cloche.wit.types import Export, Function, FunctionKind, Param, Prim
 from cloche.worker import house as house_module
-from cloche.worker.channel import Channel, ChannelClosed, limit_waits
+from cloche.worker.channel import Channel, ChannelClosed, lane
 from cloche.worker.instance import RemoteInstance, RemoteSettings
 from cloche.worker.messages import (
     Call,
@@ -790,9 +790,9 @@ class FakeWorker:
         self.ran_out_of_memory = False
         self.reason = "a fake"
         self.killed: list[str] = []
-        ours, self._theirs = socket.socketpair()
-        limit_waits(ours)
-        self._lane = Channel(ours)
+        self._lane, (inward, outward) = lane()
+        self._theirs = Channel(inward, outward)
+        self._ending = threading.Lock()
         self._thread = threading.Thread(target=self._serve, args=(answers, hangs), daemon=True)
         self._thread.start()
 
@@ -804,17 +804,13 @@ class FakeWorker:
     def return_lane(self, lane: Channel) -> None:
         assert lane is self._lane
 
-    def drop_lane(self, lane: Channel) -> None:
-        lane.close()
-
     def interrupt(self, instance: int) -> None:
         pass
 
     def kill(self, why: str, *, is_crash: bool = False, over_memory: bool = False) -> None:
         self.is_usable, self.ran_out_of_memory = False, over_memory
         self.killed.append(why)
-        with suppress(OSError):
-            self._theirs.shutdown(socket.SHUT_RDWR)
+        self._hang_up()
 
     def wait(self, timeout_s: float) -> bool:
         return True
@@ -828,17 +824,24 @@ class FakeWorker:
         self._thread.join(10)
         assert not self._thread.is_alive()
 
+    def _hang_up(self) -> None:
+        """The end of all that it says."""
+        with self._ending:
+            if self._theirs.outward >= 0:
+                os.close(self._theirs.outward)
+                self._theirs.outward = -1
+
     def _serve(self, answers: list[bytes], hangs: bool) -> None:
-        channel = Channel(self._theirs)
-        with suppress(ChannelClosed, OSError):
+        with suppress(ChannelClosed):
             for answer in answers:
-                message = from_host(channel.receive(1 << 20)[0])
+                message = from_host(self._theirs.receive(1 << 20)[0])
                 assert isinstance(message, Make | Call)
-                self._theirs.sendall(answer)
+                self._theirs.write(answer)
             if not hangs:
-                self._theirs.shutdown(socket.SHUT_WR)
-            while self._theirs.recv(1 << 16):
-                pass
+                self._hang_up()
+            while True:
+                self._theirs.read()
+        self._hang_up()
         self._theirs.close()
 
 
@@ -860,7 +863,7 @@ def remote_settings() -> RemoteSettings:
         slots=slots,
         slot_plans=tuple(WirePlan(slot.function) for slot in slots),
         hosts=frozenset(),
-        exports={(None, "say"): (0, WirePlan(SAY))},
+        exports={(None, "say"): (0, WirePlan(SAY), None)},
         memory_bytes=1 << 30,
     )
 

@@ -32,8 +32,10 @@ from cloche.model import Limits, Metering, Usage
 from cloche.wit.plain import from_plain, function_from_plain
 from cloche.wit.types import Export, ResourceType
 from cloche.worker import selftest
-from cloche.worker.channel import Channel, ChannelClosed, receive_whole
+from cloche.worker.channel import Channel, ChannelClosed, receive_whole, send_whole
 from cloche.worker.messages import (
+    CONTROL,
+    OPEN_LANE,
     Answer,
     Call,
     Close,
@@ -43,10 +45,8 @@ from cloche.worker.messages import (
     Done,
     Failed,
     HostCall,
-    Interrupt,
     Made,
     Make,
-    OpenLane,
     Order,
     Ready,
     Refused,
@@ -54,6 +54,7 @@ from cloche.worker.messages import (
     encode,
     from_host,
 )
+from cloche.worker.plain import ARGUMENTS_AT, MARK, MARK_AT, TARGET, TARGET_AT, PlainExport
 
 GROUPS = (seccomp.Group.COMPUTE, seccomp.Group.THREADS, seccomp.Group.MESSAGES, seccomp.Group.EVENTS)
 """What every worker may do; with mounts also `OPEN_FILES`, with writable ones `WRITE_FILES`."""
@@ -68,7 +69,7 @@ def prepare(arguments: list[str]) -> Callable[[], int]:
     library()
     hold_maps()
     control, first = map(_adopted, map(int, arguments))
-    return lambda: _Worker(control, Channel(first)).run()
+    return lambda: _Worker(control, first).run()
 
 
 def _adopted(descriptor: int) -> socket.socket:
@@ -129,7 +130,7 @@ class _Handles:
 
 
 class _Guest:
-    """One instance, its handles, and the lane on which its call is being served."""
+    """One instance, its handles, and the lane on which its call is, or was last, being served."""
 
     def __init__(self, hosts: frozenset[ResourceType]) -> None:
         self.handles = _Handles(hosts)
@@ -167,14 +168,14 @@ class _Guest:
 class _Worker:
     """The plugin that this process serves."""
 
-    def __init__(self, control: socket.socket, first: Channel) -> None:
+    def __init__(self, control: socket.socket, first: socket.socket) -> None:
         self._control, self._first = control, first
         self._guests: dict[int, _Guest] = {}
 
     def run(self) -> int:
         """Serve until the host is gone."""
-        try:
-            data, descriptors = receive_whole(self._first.socket, _MOST_DESCRIPTORS)
+        with self._first as first:
+            data, descriptors = receive_whole(first, _MOST_BYTES, _MOST_DESCRIPTORS)
             if not data:
                 return 0
             order = from_host(data)
@@ -182,17 +183,14 @@ class _Worker:
             try:
                 ready = self._take(order, descriptors)
             except ClocheError as error:
-                self._first.send(encode(Refused(error.code, cut(error.message))))
+                send_whole(first, encode(Refused(error.code, cut(error.message))))
                 return 1
             except OSError as error:
-                self._first.send(encode(Refused("engine.unsupported", cut(str(error)))))
+                send_whole(first, encode(Refused("engine.unsupported", cut(str(error)))))
                 return 1
-            self._first.send(encode(ready))
-            threading.stack_size(_STACK_BYTES)
-            self._open(self._first)
-            self._listen()
-        except ChannelClosed:
-            pass
+            send_whole(first, encode(ready))
+        threading.stack_size(_STACK_BYTES)
+        self._listen()
         os._exit(0)  # whatever a guest is doing
 
     # -- the beginning ---------------------------------------------------------------------------------------------
@@ -217,6 +215,7 @@ class _Worker:
         self._plans = [WirePlan(slot.function) for slot in self._linker.slots]
         self._exports = [Export(interface, function_from_plain(plain)) for interface, plain in order.exports]
         self._export_plans = [WirePlan(export.function) for export in self._exports]
+        self._plain = [PlainExport.of(plan, position) for position, plan in enumerate(self._export_plans)]
         self._settings = Settings(
             plugin=order.plugin,
             limits=self._limits,
@@ -232,16 +231,16 @@ class _Worker:
 
     def _listen(self) -> None:
         while True:
-            data, descriptors, _, _ = socket.recv_fds(self._control, 4096, 1)
+            data, descriptors, _, _ = socket.recv_fds(self._control, CONTROL.size, 2)
             if not data:
                 return
-            message = from_host(data)
-            if isinstance(message, OpenLane):
-                self._open(Channel(_adopted(descriptors[0])))
-            elif isinstance(message, Interrupt):
-                guest = self._guests.get(message.instance)
-                if guest is not None and guest.instance is not None:
-                    guest.instance.interrupt()
+            number = CONTROL.unpack(data)[0]
+            if number == OPEN_LANE:
+                self._open(Channel(*descriptors))
+                continue
+            guest = self._guests.get(number)
+            if guest is not None and guest.instance is not None:
+                guest.instance.interrupt()
 
     def _open(self, lane: Channel) -> None:
         threading.Thread(target=self._serve, args=(lane,), daemon=True).start()
@@ -249,7 +248,11 @@ class _Worker:
     def _serve(self, lane: Channel) -> None:
         with contextlib.suppress(ChannelClosed):
             while True:
-                data, body = lane.receive(_MOST_BYTES)
+                first = lane.read()
+                if first[MARK_AT] == MARK:
+                    self._call_plainly(lane, first)
+                    continue
+                data, body = lane.receive(_MOST_BYTES, data=first)
                 message = from_host(data)
                 if isinstance(message, Call):
                     self._call(lane, message, body)
@@ -277,9 +280,39 @@ class _Worker:
         except ClocheError as error:
             self._fail(lane, guest, error)
             return
-        guest.lane = None
         condition, output = guest.condition()
         lane.send(encode(Made(_cost(instance.made), condition)), output)
+
+    def _call_plainly(self, lane: Channel, frame: bytes) -> None:
+        """As `_call`, for the short form: the way of every scalar call, so helpers are written out."""
+        number, position = TARGET.unpack_from(frame, TARGET_AT)
+        guest, export, plain = self._guests[number], self._exports[position], self._plain[position]
+        instance = guest.instance
+        assert instance is not None
+        assert plain is not None
+        guest.lane = lane
+        try:
+            value, usage = instance.call(export, plain.arguments.unpack_from(frame, ARGUMENTS_AT), self._limits)
+        except ClocheError as error:
+            self._fail(lane, guest, error)
+            return
+        except Exception as error:
+            self._fail_badly(lane, guest, error)
+            return
+        if not (
+            instance.finished
+            or instance.has_filled_up
+            or instance.output.is_used
+            or instance.denied
+            or guest.handles.dropped
+        ):
+            done = plain.done(usage, value)
+            if done is not None:
+                lane.write(done)
+                return
+        written = self._export_plans[position].write_result(value, None, _MOST_BYTES, by_host=False)
+        condition, output = guest.condition()
+        lane.send(encode(Done(_cost(usage), condition)), [*written.segments, *output])
 
     def _call(self, lane: Channel, message: Call, body: memoryview) -> None:
         guest = self._guests[message.instance]
@@ -302,15 +335,18 @@ class _Worker:
             self._fail(lane, guest, error)
             return
         except Exception as error:
-            self._fail(lane, guest, GuestTrap(f"the worker failed: {type(error).__name__}"))
-            instance.close()
+            self._fail_badly(lane, guest, error)
             return
         finally:
             instance.charge_next_call(None)
-            guest.lane = None
         condition, output = guest.condition()
         lane.send(encode(Done(_cost(usage), condition)), [*written.segments, *output])
         written.settle(True)
+
+    def _fail_badly(self, lane: Channel, guest: _Guest, error: Exception) -> None:
+        self._fail(lane, guest, GuestTrap(f"the worker failed: {type(error).__name__}"))
+        assert guest.instance is not None
+        guest.instance.close()
 
     def _fail(self, lane: Channel, guest: _Guest, error: ClocheError) -> None:
         condition, output = guest.condition()

@@ -22,6 +22,7 @@ from cloche.wit.plain import function_to_plain, to_plain
 from cloche.wit.types import Function, Interface, ResourceType
 from cloche.worker.instance import RemoteInstance, RemoteSettings
 from cloche.worker.messages import Order
+from cloche.worker.plain import PlainExport
 from cloche.worker.process import WorkerProcess
 
 BASE_BYTES = 320 * MIB
@@ -77,8 +78,9 @@ class House:
             slot_plans=tuple(WirePlan(slot.function) for slot in slots),
             hosts=frozenset(kind for item in lodging.imports for _, kind in item.resources),
             exports={
-                (export, function.name): (number, WirePlan(function))
+                (export, function.name): (number, plan, PlainExport.of(plan, number))
                 for number, (export, function) in enumerate(functions)
+                for plan in [WirePlan(function)]
             },
             memory_bytes=self._order.data_bytes,
         )

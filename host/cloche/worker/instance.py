@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import count
+from struct import error as StructError  # noqa: N812
 from time import monotonic
 from typing import Any
 
@@ -21,6 +22,7 @@ from cloche.engine import endings
 from cloche.engine.codec.handles import GuestResource, close_item, ensure_object
 from cloche.engine.codec.problem import ValueProblem, expected
 from cloche.engine.codec.wire import WireError, WirePlan, Writing
+from cloche.engine.endings import UnreachedError
 from cloche.engine.instance import Cancellation, Target
 from cloche.engine.linker import HostSlot
 from cloche.engine.stacks import ThisThread, this_thread
@@ -47,6 +49,7 @@ from cloche.worker.messages import (
     encode,
     from_worker,
 )
+from cloche.worker.plain import PlainExport
 from cloche.worker.process import WorkerProcess
 
 GRACE_S = 0.25
@@ -229,9 +232,19 @@ class RemoteSettings:
     slots: tuple[HostSlot, ...]
     slot_plans: tuple[WirePlan, ...]
     hosts: frozenset[ResourceType]
-    exports: Mapping[tuple[str | None, str], tuple[int, WirePlan]]
+    exports: Mapping[tuple[str | None, str], tuple[int, WirePlan, PlainExport | None]]
     memory_bytes: int
     guest_classes: Mapping[ResourceType, Callable[[Any, ResourceType, int], object]] = field(default_factory=dict)
+
+
+class _Callee:
+    """An exported function as one instance calls it. `plain` is None where it has no short form."""
+
+    __slots__ = ("export", "head", "plain", "plan")
+
+    def __init__(self, export: int, plan: WirePlan, plain: PlainExport | None, instance: int) -> None:
+        self.export, self.plan, self.plain = export, plan, plain
+        self.head = b"" if plain is None else plain.call_head(instance)
 
 
 class RemoteInstance:
@@ -266,11 +279,16 @@ class RemoteInstance:
         self._failed: HostSlot | None = None
         self._end = self._next_weighing = 0.0
         self._host_calls = self._host_bytes = 0
+        self._callees: dict[Export, _Callee] = {}
         self.targets: Sequence[Target] = targets(self)
         self._begin(self._limits)
         try:
             with self._lock:
-                reply, body = self._exchange(Make(self._number, self._wire_limits(self._limits)), (), control)
+                make = encode(Make(self._number, self._wire_limits(self._limits)))
+                reply, body = self._exchange(make, (), control)
+                if isinstance(reply, Failed):
+                    self._finished = True
+                    raise self._explain(reply, body)
                 if not isinstance(reply, Made):
                     raise self._broken("no answer about a new instance")
                 self._settle(reply.condition, body)
@@ -292,24 +310,39 @@ class RemoteInstance:
         Raises: as `Instance.call`; EngineError `engine.worker-lost` when the worker ended in the middle (whether the
             call took effect is not known), `engine.worker-protocol` when it said what it must not.
         """
-        if not self._lock.acquire(blocking=False):
+        # Helpers that a call of scalars would pay for are written out.
+        if not self._lock.acquire(False):  # by name it takes twice as long
             raise UsageError(
                 "this instance already serves a call; an instance cannot be entered again", code="usage.re-entry"
             )
         try:
-            if self.finished or not self.is_sound:
+            if self._finished or not self.is_sound or not self.worker.is_usable:
                 raise UsageError("this instance is finished", code="usage.closed")
-            number, plan = self.settings.exports[export.interface, export.function.name]
+            callee = self._callees.get(export) or self._callee(export)
             self._begin(limits)
+            plain = callee.plain
+            if (
+                plain is not None
+                and tuple(map(type, args)) == plain.exact
+                and limits is self.settings.limits
+                and self.first_cost is None
+                and not self.bridge.drops
+            ):
+                try:
+                    frame = callee.head + plain.pack(*args)
+                except (StructError, OverflowError):
+                    pass  # out of range: the long way says which
+                else:
+                    return self._call_plainly(callee, plain, frame, control)
             self.serving = this_thread()
             try:
-                written = plan.write_arguments(args, self.bridge, limits.payload_bytes)
+                written = callee.plan.write_arguments(args, self.bridge, limits.payload_bytes)
             finally:
                 self.serving = None
             spent = self.first_cost
             message = Call(
                 self._number,
-                number,
+                callee.export,
                 self._wire_limits(limits),
                 self.bridge.take_drops() if self.bridge.drops else [],
                 0 if spent is None else spent.fuel or 0,
@@ -317,24 +350,13 @@ class RemoteInstance:
             )
             self.is_sound = False
             try:
-                reply, body = self._exchange(message, written.segments, control)
+                reply, body = self._exchange(encode(message), written.segments, control)
+            except UnreachedError:
+                written.settle(False)
+                raise
             finally:
                 written.settle(True)
-            if not isinstance(reply, Done):
-                raise self._broken("no answer to a call")
-            condition = reply.condition
-            output = condition.stdout_bytes + condition.stderr_bytes
-            if output > len(body):
-                raise self._broken("less output than it said")
-            usage = _usage(reply.cost)._replace(host_calls=self._host_calls)
-            try:
-                value, bytes_out = plan.read_result(body[: len(body) - output], self.bridge, limits.payload_bytes)
-            except WireError as error:
-                raise self._broken(str(error)) from None
-            self._settle(condition, body[len(body) - output :])
-            self.calls += 1
-            self.bytes_returned += bytes_out
-            return value, usage
+            return self._returned(callee, reply, body)
         except ClocheError as error:
             error.plugin = error.plugin or self.settings.plugin
             raise
@@ -363,17 +385,57 @@ class RemoteInstance:
         finally:
             self._lock.release()
 
+    def _callee(self, export: Export) -> _Callee:
+        found = self._callees[export] = _Callee(
+            *self.settings.exports[export.interface, export.function.name], self._number
+        )
+        return found
+
     # -- one exchange ----------------------------------------------------------------------------------------------
 
     def _begin(self, limits: Limits) -> None:
-        self._limits = limits
+        if limits is not self._limits or self.output.is_used:
+            self.output.begin(limits.output_bytes)
+            self._limits = limits
         self._stop = self._failure = self._failed = None
         self._host_calls = self._host_bytes = 0
-        self.output.begin(limits.output_bytes)
         self._end = monotonic() + limits.deadline_ms / 1000 + GRACE_S
 
+    def _call_plainly(
+        self, callee: _Callee, plain: PlainExport, frame: bytes, control: Cancellation | None
+    ) -> tuple[object, Usage]:
+        """A call whose arguments are one small frame, as may be its answer."""
+        outer = None
+        if control is not None:
+            outer = control.attach(self)  # type: ignore[arg-type]
+        lane: Channel | None = None
+        try:
+            if control is not None and control.cancelled:
+                raise endings.stopped("interrupted", self._limits, self.settings.plugin)
+            lane = self.worker.borrow_lane()
+            self.is_sound = False
+            lane.sent_bytes = 0
+            lane.write(frame, self._look)
+            data = lane.read(self._look)
+            found = plain.read_done(data, self.calls + 1)
+            if found is None:
+                reply, body = self._answer(lane, data)
+        except BaseException as error:
+            self._cut_off(lane, error)
+            raise
+        finally:
+            if control is not None:
+                control.attach(outer)
+        self.worker.return_lane(lane)
+        if found is None:
+            return self._returned(callee, reply, body)
+        self.is_sound = True
+        self.calls += 1
+        self.bytes_returned += plain.bytes_out
+        return found
+
     def _exchange(
-        self, message: Make | Call, segments: Sequence[bytes | memoryview], control: Cancellation | None
+        self, message: bytes, segments: Sequence[bytes | memoryview], control: Cancellation | None
     ) -> tuple[FromWorker, memoryview]:
         """Send, serve the host calls that come of it, and return the last word. Raises what the call fails with."""
         outer = None
@@ -384,32 +446,63 @@ class RemoteInstance:
             if control is not None and control.cancelled:
                 raise endings.stopped("interrupted", self._limits, self.settings.plugin)
             lane = self.worker.borrow_lane()
-            lane.send(encode(message), segments, self._look)
-            while True:
-                data, body = lane.receive(self._most_bytes(), self._look)
-                reply = from_worker(data)
-                if not isinstance(reply, HostCall):
-                    break
-                self._serve(lane, reply, body)
+            lane.sent_bytes = 0
+            lane.send(message, segments, self._look)
+            found = self._answer(lane)
         except BaseException as error:
-            if lane is not None:
-                self.worker.drop_lane(lane)
-            if isinstance(error, ChannelClosed):
-                raise self._lost() from None
-            if isinstance(error, FrameError | msgspec.DecodeError | ProtocolError):
-                raise self._broken(str(error)) from None
-            if lane is not None and not self._finished:  # in the middle of an exchange: nobody can go on with it
-                self.worker.kill("a call was given up in the middle")
-                self._finished = True
+            self._cut_off(lane, error)
             raise
         finally:
             if control is not None:
                 control.attach(outer)
         self.worker.return_lane(lane)
+        return found
+
+    def _answer(self, lane: Channel, data: bytes = b"") -> tuple[FromWorker, memoryview]:
+        """The last word of an exchange, after the host calls before it; `data` was read already."""
+        while True:
+            message, body = lane.receive(self._most_bytes(), self._look, data)
+            reply = from_worker(message)
+            if not isinstance(reply, HostCall):
+                return reply, body
+            data = b""
+            self._serve(lane, reply, body)
+
+    def _cut_off(self, lane: Channel | None, error: BaseException) -> None:
+        """Take note of an exchange that came to no end. Raises what `error` means; returns where it means itself."""
+        is_unreached = lane is None or not lane.was_read()
+        if lane is not None:
+            lane.close()
+        if isinstance(error, ChannelClosed):
+            raise self._lost(is_unreached) from None
+        if isinstance(error, FrameError | msgspec.DecodeError | ProtocolError):
+            raise self._broken(str(error)) from None
+        if lane is not None and not self._finished:  # in the middle of an exchange: nobody can go on with it
+            self.worker.kill("a call was given up in the middle")
+            self._finished = True
+
+    def _returned(self, callee: _Callee, reply: FromWorker, body: memoryview) -> tuple[object, Usage]:
+        """Value and usage of a call that was answered. Raises what it failed with."""
         if isinstance(reply, Failed):
             self._finished = True
             raise self._explain(reply, body)
-        return reply, body
+        if not isinstance(reply, Done):
+            raise self._broken("no answer to a call")
+        condition = reply.condition
+        output = condition.stdout_bytes + condition.stderr_bytes
+        if output > len(body):
+            raise self._broken("less output than it said")
+        usage = _usage(reply.cost)._replace(host_calls=self._host_calls)
+        try:
+            value, bytes_out = callee.plan.read_result(
+                body[: len(body) - output], self.bridge, self._limits.payload_bytes
+            )
+        except WireError as error:
+            raise self._broken(str(error)) from None
+        self._settle(condition, body[len(body) - output :])
+        self.calls += 1
+        self.bytes_returned += bytes_out
+        return value, usage
 
     def _most_bytes(self) -> int:
         limits = self._limits
@@ -523,12 +616,20 @@ class RemoteInstance:
             error.usage = usage
         return error
 
-    def _lost(self) -> BaseException:
-        """The worker ended in the middle of a call."""
+    def _lost(self, is_unreached: bool) -> BaseException:
+        """The worker ended in the middle of a call, or before it had taken anything of it."""
         self._finished = True
-        self.worker.wait(1.0)
+        if not self.worker.wait(1.0):
+            self.worker.kill("it closed a lane", is_crash=True)
         if self._stop is not None or monotonic() > self._end:
             return endings.stopped(self._stop or "deadline", self._limits, self.settings.plugin)
+        if is_unreached:
+            return UnreachedError(
+                f"the worker of {self.settings.plugin} ended before the call reached it: "
+                f"{self.worker.reason or 'why is not known'}; nothing took effect",
+                plugin=self.settings.plugin,
+                usage=Usage(),
+            )
         if self.worker.ran_out_of_memory:
             return self._over_memory()
         return EngineError(
@@ -593,7 +694,7 @@ class RemoteInstance:
             self.worker.return_lane(lane)
         except (ChannelClosed, FrameError, msgspec.DecodeError, ProtocolError, ClocheError):
             if lane is not None:
-                self.worker.drop_lane(lane)
+                lane.close()
             self.worker.kill("it did not close an instance")
 
     def _wire_limits(self, limits: Limits) -> dict[str, int] | None:
