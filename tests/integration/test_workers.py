@@ -6,7 +6,6 @@ import asyncio
 import os
 import random
 import signal
-import socket
 import threading
 import time
 import tracemalloc
@@ -45,6 +44,7 @@ from cloche.worker.messages import (
     from_host,
     from_worker,
 )
+from cloche.worker.watch import Watch
 from support.gate_capability import GATE_WAT, Gate, GateHost
 from support.guests import built, guest_home
 from support.life_plugin import component_of
@@ -790,6 +790,7 @@ class FakeWorker:
         self.ran_out_of_memory = False
         self.reason = "a fake"
         self.killed: list[str] = []
+        self.watch = Watch(self)
         self._lane, (inward, outward) = lane()
         self._theirs = Channel(inward, outward)
         self._ending = threading.Lock()
@@ -820,6 +821,7 @@ class FakeWorker:
 
     def end(self) -> None:
         self.kill("over")
+        self.watch.end()
         self._lane.close()
         self._thread.join(10)
         assert not self._thread.is_alive()

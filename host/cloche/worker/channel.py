@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import fcntl
 import os
-import select
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from struct import Struct
 from termios import FIONREAD
 
@@ -17,16 +16,13 @@ from cloche.worker.messages import MAX_MESSAGE_BYTES
 
 HEAD = Struct("<II")
 """How a frame begins: the sizes of its message and of its body."""
-FIRST_BYTES = 64 * 1024
-"""What one read takes: most frames come whole."""
-SLICE_S = 0.1
-"""Longest that a read of the host blocks before it looks whether it should go on."""
+FIRST_BYTES = 448
+"""What the first read of a frame takes: most frames come whole, and so few bytes Python allocates in no time."""
+MORE_BYTES = 64 * 1024
+"""What further reads take, and the largest body that is joined with its message to be sent at once."""
 
 _LENGTH = Struct("<I")
 _COUNT = Struct("i")
-_SLICE_MS = int(SLICE_S * 1000)
-Look = Callable[[], None]
-"""What is called now and then while one waits, and stops that by raising."""
 
 
 class ChannelClosed(Exception):
@@ -40,47 +36,41 @@ class FrameError(Exception):
 class Channel:
     """One end of a lane. Used by one thread at a time. It owns its descriptors: `close` it.
 
-    The host's end is `patient`: it waits in slices of `SLICE_S`, between which the `look` of whoever waits is called.
+    Everything blocks until it is done or the other end is gone.
     """
 
-    def __init__(self, inward: int, outward: int, *, patient: bool = False) -> None:
+    def __init__(self, inward: int, outward: int) -> None:
         self.inward, self.outward = inward, outward
         self.sent_bytes = 0
         """Bytes handed to the kernel since somebody set this to 0."""
         self._rest = b""
-        self._readable: select.poll | None = None
-        if patient:
-            os.set_blocking(outward, False)
-            self._readable, self._writable = select.poll(), select.poll()
-            self._readable.register(inward, select.POLLIN)
-            self._writable.register(outward, select.POLLOUT)
 
-    def send(self, message: bytes, segments: Sequence[bytes | memoryview] = (), look: Look | None = None) -> None:
-        """Send one frame; blocks while the other end does not read. Raises: ChannelClosed."""
+    def send(self, message: bytes, segments: Sequence[bytes | memoryview] = ()) -> None:
+        """Send one frame. Raises: ChannelClosed."""
         size = sum(map(len, segments))
         head = HEAD.pack(len(message), size)
-        if size <= FIRST_BYTES:
-            self.write(b"".join((head, message, *segments)), look)
+        if size <= MORE_BYTES:
+            self.write(b"".join((head, message, *segments)))
             return
-        self.write(head + message, look)
+        self.write(head + message)
         for segment in segments:
-            self.write(segment, look)
+            self.write(segment)
 
-    def receive(self, most: int, look: Look | None = None, data: bytes = b"") -> tuple[bytes, memoryview]:
-        """The next frame's message and body, which has at most `most` bytes; `data` is what `read` gave of it. Blocks.
+    def receive(self, most: int, data: bytes = b"") -> tuple[bytes, memoryview]:
+        """The next frame's message and body, which has at most `most` bytes; `data` is what `read` gave of it.
 
         Raises: ChannelClosed, FrameError.
         """
         if not data:
-            data, self._rest = self._rest or self.read(look), b""
+            data, self._rest = self._rest or self.read(), b""
         while len(data) < HEAD.size:
-            data += self._read_more(look)
+            data += self.read(MORE_BYTES)
         message_size, body_size = HEAD.unpack_from(data)
         if message_size > MAX_MESSAGE_BYTES or body_size > most:
             raise FrameError(f"a frame of {message_size} and {body_size} bytes; {MAX_MESSAGE_BYTES} and {most} may be")
         end = HEAD.size + message_size
         while len(data) < end:
-            data += self._read_more(look)
+            data += self.read(MORE_BYTES)
         message, whole = data[HEAD.size : end], end + body_size
         if len(data) >= whole:
             self._rest = data[whole:]
@@ -89,9 +79,6 @@ class Channel:
         view, at = memoryview(body), len(data) - end
         view[:at] = data[end:]
         while at < body_size:
-            if look is not None:
-                look()
-            self._wait(look)
             try:
                 size = os.readv(self.inward, [view[at:]])
             except OSError as error:
@@ -101,39 +88,30 @@ class Channel:
             at += size
         return message, view.toreadonly()
 
-    def read(self, look: Look | None = None) -> bytes:
-        """What is there, at least a byte and at most `FIRST_BYTES`. Blocks. Raises: ChannelClosed."""
-        readable = self._readable
-        while readable is not None and not readable.poll(_SLICE_MS):  # `_wait`, spelled out
-            if look is not None:
-                look()
+    def read(self, most: int = FIRST_BYTES) -> bytes:
+        """What is there, at least a byte and at most `most`. Raises: ChannelClosed."""
         try:
-            data = os.read(self.inward, FIRST_BYTES)
+            data = os.read(self.inward, most)
         except OSError as error:
             raise ChannelClosed from error
         if not data:
             raise ChannelClosed
         return data
 
-    def write(self, data: bytes | memoryview, look: Look | None = None) -> None:
-        """All of it. An end that reads slowly, or not at all, keeps nobody from looking. Raises: ChannelClosed."""
+    def write(self, data: bytes | memoryview) -> None:
+        """All of it. Raises: ChannelClosed."""
         while True:
             try:
                 sent = os.write(self.outward, data)
-            except BlockingIOError:
-                sent = 0
             except OSError as error:
                 raise ChannelClosed from error
             self.sent_bytes += sent
             if sent == len(data):
                 return
             data = memoryview(data)[sent:]
-            if look is not None:
-                look()
-                self._writable.poll(_SLICE_MS)
 
     def was_read(self) -> bool:
-        """Whether the other end may have taken any of the `sent_bytes`: unless the kernel says that all still lie here."""
+        """Whether the other end may have taken any of `sent_bytes`: it has not if the kernel says that all lie here."""
         try:
             unread = _COUNT.unpack(fcntl.ioctl(self.outward, FIONREAD, bytes(_COUNT.size)))[0]
         except OSError:
@@ -147,19 +125,6 @@ class Channel:
             if descriptor >= 0:
                 os.close(descriptor)
 
-    def _read_more(self, look: Look | None) -> bytes:
-        """Another piece of a frame. Looks around first: pieces may come one byte at a time."""
-        if look is not None:
-            look()
-        return self.read(look)
-
-    def _wait(self, look: Look | None) -> None:
-        """Until there is something to read."""
-        readable = self._readable
-        while readable is not None and not readable.poll(_SLICE_MS):
-            if look is not None:
-                look()
-
 
 def lane() -> tuple[Channel, list[int]]:
     """A new lane: the host's end, and the descriptors of the worker's, which the caller closes. Raises: OSError."""
@@ -170,7 +135,7 @@ def lane() -> tuple[Channel, list[int]]:
         os.close(inward)
         os.close(theirs_out)
         raise
-    return Channel(inward, outward, patient=True), [theirs_in, theirs_out]
+    return Channel(inward, outward), [theirs_in, theirs_out]
 
 
 def send_whole(end: socket.socket, data: bytes, descriptors: Sequence[int] = ()) -> None:

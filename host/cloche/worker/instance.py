@@ -7,6 +7,7 @@ used; and whatever it does or leaves undone, a call ends soon after its deadline
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -32,7 +33,7 @@ from cloche.handles import Handles, too_many
 from cloche.model import Limits, Usage
 from cloche.text import clean
 from cloche.wit.types import Export, ResourceType
-from cloche.worker.channel import SLICE_S, Channel, ChannelClosed, FrameError
+from cloche.worker.channel import Channel, ChannelClosed, FrameError
 from cloche.worker.messages import (
     Answer,
     Call,
@@ -52,8 +53,12 @@ from cloche.worker.messages import (
 from cloche.worker.plain import PlainExport
 from cloche.worker.process import WorkerProcess
 
+IDLE = math.inf
 GRACE_S = 0.25
 """How long after its deadline, or after it was told to stop, a call may go on until its worker is killed."""
+
+CLOSE_S = 1.0
+"""How long a worker may take to close an instance, beside that."""
 
 _FAILURES: Mapping[str, type[ClocheError]] = {
     **dict.fromkeys(
@@ -277,13 +282,17 @@ class RemoteInstance:
         self._stop: str | None = None
         self._failure: BaseException | None = None
         self._failed: HostSlot | None = None
-        self._end = self._next_weighing = 0.0
+        self._end = IDLE
+        """When the call in progress has to be over; `IDLE` while there is none."""
+        self._stop_end = IDLE
+        self._is_late = False
         self._host_calls = self._host_bytes = 0
         self._callees: dict[Export, _Callee] = {}
         self.targets: Sequence[Target] = targets(self)
-        self._begin(self._limits)
+        worker.watch.watched[self] = None
         try:
             with self._lock:
+                self._begin(self._limits)
                 make = encode(Make(self._number, self._wire_limits(self._limits)))
                 reply, body = self._exchange(make, (), control)
                 if isinstance(reply, Failed):
@@ -292,6 +301,7 @@ class RemoteInstance:
                 if not isinstance(reply, Made):
                     raise self._broken("no answer about a new instance")
                 self._settle(reply.condition, body)
+                self._end = IDLE
         except BaseException:
             self._delete()
             raise
@@ -361,6 +371,7 @@ class RemoteInstance:
             error.plugin = error.plugin or self.settings.plugin
             raise
         finally:
+            self._end = IDLE
             self._lock.release()
             if self._close_wanted or (self._finished and not self._is_closed):
                 self.close()
@@ -371,8 +382,8 @@ class RemoteInstance:
 
     def interrupt(self) -> None:
         """Stop the call in progress: the guest is told, and the worker is killed when that does not help soon."""
+        self._stop_end = monotonic() + GRACE_S
         self._stop = self._stop or "interrupted"
-        self._end = min(self._end, monotonic() + GRACE_S)
         self.worker.interrupt(self._number)
 
     def close(self) -> None:
@@ -391,6 +402,28 @@ class RemoteInstance:
         )
         return found
 
+    # -- what the watch asks ---------------------------------------------------------------------------------------
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether somebody waits for the worker."""
+        return self._end != IDLE
+
+    def look(self, now: float, memory_bytes: int) -> None:
+        """Kill the worker when it takes too much memory, or when the call in progress is still over time at a second
+        look: a host function that took long may only just have answered.
+        """
+        if memory_bytes > self.settings.memory_bytes:
+            self.worker.kill("it took more memory than it may", is_crash=True, over_memory=True)
+        end = self._end if self._stop is None else min(self._end, self._stop_end)
+        if now <= end or self.serving is not None:
+            self._is_late = False
+        elif not self._is_late:
+            self._is_late = True
+        else:
+            stop = self._stop = self._stop or "deadline"
+            self.worker.kill(f"a call did not stop at its {stop}")
+
     # -- one exchange ----------------------------------------------------------------------------------------------
 
     def _begin(self, limits: Limits) -> None:
@@ -399,7 +432,13 @@ class RemoteInstance:
             self._limits = limits
         self._stop = self._failure = self._failed = None
         self._host_calls = self._host_bytes = 0
-        self._end = monotonic() + limits.deadline_ms / 1000 + GRACE_S
+        self._begin_exchange(limits.deadline_ms / 1000)
+
+    def _begin_exchange(self, seconds: float) -> None:
+        """From now on the watch looks, until `_end` is `IDLE` again."""
+        self._end = monotonic() + seconds + GRACE_S
+        if self.worker.watch.is_parked:
+            self.worker.watch.wake()
 
     def _call_plainly(
         self, callee: _Callee, plain: PlainExport, frame: bytes, control: Cancellation | None
@@ -415,8 +454,8 @@ class RemoteInstance:
             lane = self.worker.borrow_lane()
             self.is_sound = False
             lane.sent_bytes = 0
-            lane.write(frame, self._look)
-            data = lane.read(self._look)
+            lane.write(frame)
+            data = lane.read()
             found = plain.read_done(data, self.calls + 1)
             if found is None:
                 reply, body = self._answer(lane, data)
@@ -447,7 +486,7 @@ class RemoteInstance:
                 raise endings.stopped("interrupted", self._limits, self.settings.plugin)
             lane = self.worker.borrow_lane()
             lane.sent_bytes = 0
-            lane.send(message, segments, self._look)
+            lane.send(message, segments)
             found = self._answer(lane)
         except BaseException as error:
             self._cut_off(lane, error)
@@ -461,7 +500,7 @@ class RemoteInstance:
     def _answer(self, lane: Channel, data: bytes = b"") -> tuple[FromWorker, memoryview]:
         """The last word of an exchange, after the host calls before it; `data` was read already."""
         while True:
-            message, body = lane.receive(self._most_bytes(), self._look, data)
+            message, body = lane.receive(self._most_bytes(), data)
             reply = from_worker(message)
             if not isinstance(reply, HostCall):
                 return reply, body
@@ -508,24 +547,6 @@ class RemoteInstance:
         limits = self._limits
         return 2 * (max(limits.payload_bytes, limits.host_call_bytes) + limits.output_bytes) + (1 << 20)
 
-    def _look(self) -> None:
-        """While the worker is silent. Raises when the call has to end."""
-        now = monotonic()
-        if now > self._end:
-            stop = self._stop = self._stop or "deadline"
-            self._finished = True
-            self.worker.kill(f"a call did not stop at its {stop}")
-            error = endings.stopped(stop, self._limits, self.settings.plugin)
-            error.usage = Usage(wall_ms=float(self._limits.deadline_ms), host_calls=self._host_calls)
-            raise error
-        if now < self._next_weighing:
-            return
-        self._next_weighing = now + SLICE_S
-        if self.worker.memory_bytes() > self.settings.memory_bytes:
-            self._finished = True
-            self.worker.kill("it took more memory than it may", is_crash=True, over_memory=True)
-            raise self._over_memory()
-
     def _serve(self, lane: Channel, call: HostCall, body: memoryview) -> None:
         """One call of a host function, as far as the plugin's grants and limits go."""
         settings, limits = self.settings, self._limits
@@ -554,13 +575,13 @@ class RemoteInstance:
                     error = endings.over_host_bytes(limits, settings.plugin)
                 if self._failure is None:
                     self._failure, self._failed = error, slot
-                lane.send(encode(Answer(False)), look=self._look)
+                lane.send(encode(Answer(False)))
                 return
         finally:
             self.serving = outer
         self._host_bytes += size_in + written.canonical_bytes
         try:
-            lane.send(encode(Answer(True)), written.segments, self._look)
+            lane.send(encode(Answer(True)), written.segments)
         except BaseException:
             written.settle(False)
             raise
@@ -622,7 +643,9 @@ class RemoteInstance:
         if not self.worker.wait(1.0):
             self.worker.kill("it closed a lane", is_crash=True)
         if self._stop is not None or monotonic() > self._end:
-            return endings.stopped(self._stop or "deadline", self._limits, self.settings.plugin)
+            error = endings.stopped(self._stop or "deadline", self._limits, self.settings.plugin)
+            error.usage = Usage(wall_ms=float(self._limits.deadline_ms), host_calls=self._host_calls)
+            return error
         if is_unreached:
             return UnreachedError(
                 f"the worker of {self.settings.plugin} ended before the call reached it: "
@@ -677,6 +700,7 @@ class RemoteInstance:
             self.serving = outer
         if self.worker.is_usable:
             self._close_there()
+        self.worker.watch.watched.pop(self, None)
         for failure in self.unclosed:
             if not isinstance(failure, Exception):
                 raise failure
@@ -684,11 +708,12 @@ class RemoteInstance:
     def _close_there(self) -> None:
         """Close the instance in the worker, which is killed when it does not answer soon."""
         lane: Channel | None = None
+        self._stop = None
+        self._begin_exchange(CLOSE_S)
         try:
-            self._end = monotonic() + 1.0 + GRACE_S
             lane = self.worker.borrow_lane()
-            lane.send(encode(Close(self._number)), look=self._look)
-            data, _ = lane.receive(0, self._look)
+            lane.send(encode(Close(self._number)))
+            data, _ = lane.receive(0)
             if not isinstance(from_worker(data), Closed):
                 raise ProtocolError
             self.worker.return_lane(lane)
@@ -696,6 +721,8 @@ class RemoteInstance:
             if lane is not None:
                 lane.close()
             self.worker.kill("it did not close an instance")
+        finally:
+            self._end = IDLE
 
     def _wire_limits(self, limits: Limits) -> dict[str, int] | None:
         if limits is self.settings.limits or limits == self.settings.limits:

@@ -36,6 +36,7 @@ from cloche.worker.messages import (
     encode,
     from_worker,
 )
+from cloche.worker.watch import Watch
 
 START_TIMEOUT_S = 30.0
 """Longest time from the start of a worker until it serves."""
@@ -64,6 +65,7 @@ class WorkerProcess:
         """How it ended, in words, once it is dead."""
         self.ran_out_of_memory = False
         """Whether it ended for lack of memory, or was killed for having taken too much."""
+        self.watch = Watch(self)
         self._lock = threading.Lock()
         self._idle: list[Channel] = []
         self._ended = threading.Event()
@@ -202,6 +204,7 @@ class WorkerProcess:
             self.ran_out_of_memory |= "memory allocation of" in last
             self.reason = ": ".join(part for part in (self._wanted or f"it ended by {how}", last) if part)
             self._control.close()
+        self.watch.end()
         self._close_idle()  # whoever uses another sees its end, and closes it
         self._first.close()
         self._ended.set()
