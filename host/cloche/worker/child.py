@@ -137,6 +137,8 @@ class _Guest:
         self.lane: Channel | None = None
         self.instance: Instance | None = None
         self.failed_by_host = False
+        self.plain_targets: list[bytes] = []
+        """Keys of what serves its calls in their short form."""
 
     def take_dropped(self) -> list[int]:
         """Numbers of host objects that the guest let go since this was last asked."""
@@ -171,6 +173,7 @@ class _Worker:
     def __init__(self, control: socket.socket, first: socket.socket) -> None:
         self._control, self._first = control, first
         self._guests: dict[int, _Guest] = {}
+        self._plain_targets: dict[bytes, Callable[[Channel, bytes], None]] = {}
 
     def run(self) -> int:
         """Serve until the host is gone."""
@@ -246,11 +249,13 @@ class _Worker:
         threading.Thread(target=self._serve, args=(lane,), daemon=True).start()
 
     def _serve(self, lane: Channel) -> None:
+        targets = self._plain_targets
         with contextlib.suppress(ChannelClosed):
             while True:
                 first = lane.read()
                 if first[MARK_AT] == MARK:
-                    self._call_plainly(lane, first)
+                    target = first[TARGET_AT:ARGUMENTS_AT]
+                    (targets.get(target) or self._plain_target(target))(lane, first)
                     continue
                 data, body = lane.receive(_MOST_BYTES, data=first)
                 message = from_host(data)
@@ -259,11 +264,16 @@ class _Worker:
                 elif isinstance(message, Make):
                     self._make(lane, message)
                 elif isinstance(message, Close):
-                    guest = self._guests.pop(message.instance, None)
-                    if guest is not None and guest.instance is not None:
-                        guest.instance.close()
+                    self._close(message.instance)
                     lane.send(encode(Closed()))
         lane.close()
+
+    def _close(self, number: int) -> None:
+        guest = self._guests.pop(number, None)
+        if guest is not None and guest.instance is not None:
+            for target in guest.plain_targets:
+                del self._plain_targets[target]
+            guest.instance.close()
 
     def _make(self, lane: Channel, message: Make) -> None:
         guest = _Guest(self._hosts)
@@ -283,36 +293,38 @@ class _Worker:
         condition, output = guest.condition()
         lane.send(encode(Made(_cost(instance.made), condition)), output)
 
-    def _call_plainly(self, lane: Channel, frame: bytes) -> None:
-        """As `_call`, for the short form: the way of every scalar call, so helpers are written out."""
-        number, position = TARGET.unpack_from(frame, TARGET_AT)
-        guest, export, plain = self._guests[number], self._exports[position], self._plain[position]
-        instance = guest.instance
+    def _plain_target(self, target: bytes) -> Callable[[Channel, bytes], None]:
+        """What serves calls in their short form, as `_call` serves others; made once, with all that each call needs."""
+        number, position = TARGET.unpack(target)
+        guest = self._guests[number]
+        instance, export, plain = guest.instance, self._exports[position], self._plain[position]
         assert instance is not None
         assert plain is not None
-        guest.lane = lane
-        try:
-            value, usage = instance.call(export, plain.arguments.unpack_from(frame, ARGUMENTS_AT), self._limits)
-        except ClocheError as error:
-            self._fail(lane, guest, error)
-            return
-        except Exception as error:
-            self._fail_badly(lane, guest, error)
-            return
-        if not (
-            instance.finished
-            or instance.has_filled_up
-            or instance.output.is_used
-            or instance.denied
-            or guest.handles.dropped
-        ):
-            done = plain.done(usage, value)
-            if done is not None:
-                lane.write(done)
+        call, limits, unpack, done_frame = instance.call, self._limits, plain.arguments.unpack_from, plain.done
+        output, dropped = instance.output, guest.handles.dropped
+
+        def serve(lane: Channel, frame: bytes) -> None:
+            guest.lane = lane
+            try:
+                value, usage = call(export, unpack(frame, ARGUMENTS_AT), limits)
+            except ClocheError as error:
+                self._fail(lane, guest, error)
                 return
-        written = self._export_plans[position].write_result(value, None, _MOST_BYTES, by_host=False)
-        condition, output = guest.condition()
-        lane.send(encode(Done(_cost(usage), condition)), [*written.segments, *output])
+            except Exception as error:
+                self._fail_badly(lane, guest, error)
+                return
+            if not (instance.finished or instance.has_filled_up or output.is_used or instance.denied or dropped):
+                done = done_frame(usage, value)
+                if done is not None:
+                    lane.write(done)
+                    return
+            written = self._export_plans[position].write_result(value, None, _MOST_BYTES, by_host=False)
+            condition, out = guest.condition()
+            lane.send(encode(Done(_cost(usage), condition)), [*written.segments, *out])
+
+        guest.plain_targets.append(target)
+        self._plain_targets[target] = serve
+        return serve
 
     def _call(self, lane: Channel, message: Call, body: memoryview) -> None:
         guest = self._guests[message.instance]

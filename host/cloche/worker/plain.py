@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from struct import Struct
 from struct import error as StructError  # noqa: N812
+from typing import Any
 
 from cloche.engine.codec.wire import WirePlan
 from cloche.engine.pricing import BYTE_FUEL
@@ -28,6 +29,9 @@ TARGET = Struct("<II")
 TARGET_AT = MARK_AT + 1
 """Where the numbers of instance and export stand in a call's frame."""
 ARGUMENTS_AT = TARGET_AT + TARGET.size
+
+
+_new = tuple.__new__
 
 
 class PlainExport:
@@ -69,25 +73,30 @@ class PlainExport:
         guest_fuel, host_fuel, wall_ms, cpu_ms, memory, host_calls = usage[:6]
         if guest_fuel is None or host_fuel != self._host_fuel or cpu_ms != wall_ms or host_calls:
             return None
-        values = (value,) if self._has_result else ()
-        return self._pack_done(self._done_head, guest_fuel, -1 if memory is None else memory, wall_ms, *values)
+        if memory is None:
+            memory = -1
+        if self._has_result:
+            return self._pack_done(self._done_head, guest_fuel, memory, wall_ms, value)
+        return self._pack_done(self._done_head, guest_fuel, memory, wall_ms)
 
-    def read_done(self, data: bytes, calls: int) -> tuple[object, Usage] | None:
+    def read_done(self, data: bytes, calls: int) -> tuple[Any, Usage] | None:
         """Value and usage; None for bytes that are anything else. `calls` is how many the instance has served."""
+        value: Any = None
         try:
-            found = self._unpack(data)
+            if self._has_result:
+                head, guest_fuel, memory, wall_ms, value = self._unpack(data)
+            else:
+                head, guest_fuel, memory, wall_ms = self._unpack(data)
         except StructError:
             return None
-        head, guest_fuel, memory, wall_ms = found[:4]
-        if head != self._done_head or guest_fuel < 0 or memory < -1 or not wall_ms >= 0:
+        if head != self._done_head or guest_fuel < 0 or memory < -1 or not wall_ms >= 0.0:
             return None
-        value = found[4] if self._has_result else None
         if self._has_bool:
-            if found[4] > 1:
+            if value > 1:
                 return None
-            value = found[4] == 1
+            value = value == 1
         fields = (
             guest_fuel, self._host_fuel, wall_ms, wall_ms, None if memory < 0 else memory, 0, self._bytes_in,
             self.bytes_out, 0, 0, calls,
         )  # fmt: skip
-        return value, tuple.__new__(Usage, fields)
+        return value, _new(Usage, fields)
