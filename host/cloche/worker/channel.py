@@ -22,6 +22,7 @@ MORE_BYTES = 64 * 1024
 """What further reads take, and the largest body that is joined with its message to be sent at once."""
 
 _LENGTH = Struct("<I")
+_read, _write = os.read, os.write
 _COUNT = Struct("i")
 
 
@@ -91,7 +92,7 @@ class Channel:
     def read(self, most: int = FIRST_BYTES) -> bytes:
         """What is there, at least a byte and at most `most`. Raises: ChannelClosed."""
         try:
-            data = os.read(self.inward, most)
+            data = _read(self.inward, most)
         except OSError as error:
             raise ChannelClosed from error
         if not data:
@@ -102,13 +103,26 @@ class Channel:
         """All of it. Raises: ChannelClosed."""
         while True:
             try:
-                sent = os.write(self.outward, data)
+                sent = _write(self.outward, data)
             except OSError as error:
                 raise ChannelClosed from error
             self.sent_bytes += sent
             if sent == len(data):
                 return
             data = memoryview(data)[sent:]
+
+    def ask(self, frame: bytes) -> bytes:
+        """Write a small frame, then read what comes next: `write` and `read` in one step. Raises: ChannelClosed."""
+        try:
+            sent = self.sent_bytes = _write(self.outward, frame)
+            if sent != len(frame):
+                self.write(memoryview(frame)[sent:])
+            data = _read(self.inward, FIRST_BYTES)
+        except OSError as error:
+            raise ChannelClosed from error
+        if not data:
+            raise ChannelClosed
+        return data
 
     def was_read(self) -> bool:
         """Whether the other end may have taken any of `sent_bytes`: it has not if the kernel says that all lie here."""

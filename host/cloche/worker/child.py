@@ -173,7 +173,7 @@ class _Worker:
     def __init__(self, control: socket.socket, first: socket.socket) -> None:
         self._control, self._first = control, first
         self._guests: dict[int, _Guest] = {}
-        self._plain_targets: dict[bytes, Callable[[Channel, bytes], None]] = {}
+        self._plain_targets: dict[bytes, Callable[[Channel, bytes], bytes | None]] = {}
 
     def run(self) -> int:
         """Serve until the host is gone."""
@@ -251,13 +251,14 @@ class _Worker:
     def _serve(self, lane: Channel) -> None:
         targets = self._plain_targets
         with contextlib.suppress(ChannelClosed):
+            first = lane.read()
             while True:
-                first = lane.read()
                 if first[MARK_AT] == MARK:
                     target = first[TARGET_AT:ARGUMENTS_AT]
-                    (targets.get(target) or self._plain_target(target))(lane, first)
+                    done = (targets.get(target) or self._plain_target(target))(lane, first)
+                    first = lane.read() if done is None else lane.ask(done)
                     continue
-                data, body = lane.receive(_MOST_BYTES, data=first)
+                data, body = lane.receive(_MOST_BYTES, first)
                 message = from_host(data)
                 if isinstance(message, Call):
                     self._call(lane, message, body)
@@ -266,6 +267,7 @@ class _Worker:
                 elif isinstance(message, Close):
                     self._close(message.instance)
                     lane.send(encode(Closed()))
+                first = lane.read()
         lane.close()
 
     def _close(self, number: int) -> None:
@@ -293,34 +295,38 @@ class _Worker:
         condition, output = guest.condition()
         lane.send(encode(Made(_cost(instance.made), condition)), output)
 
-    def _plain_target(self, target: bytes) -> Callable[[Channel, bytes], None]:
-        """What serves calls in their short form, as `_call` serves others; made once, with all that each call needs."""
+    def _plain_target(self, target: bytes) -> Callable[[Channel, bytes], bytes | None]:
+        """What serves calls in their short form, as `_call` does others, made once, with all that each call needs.
+
+        It gives the frame of the answer, or None where it has sent that itself.
+        """
         number, position = TARGET.unpack(target)
         guest = self._guests[number]
         instance, export, plain = guest.instance, self._exports[position], self._plain[position]
         assert instance is not None
         assert plain is not None
-        call, limits, unpack, done_frame = instance.call, self._limits, plain.arguments.unpack_from, plain.done
+        call, limits, unpack = instance.call, self._limits, plain.arguments.unpack_from
+        done_frame: Callable[[Usage, object], bytes | None] = plain.done
         output, dropped = instance.output, guest.handles.dropped
 
-        def serve(lane: Channel, frame: bytes) -> None:
+        def serve(lane: Channel, frame: bytes) -> bytes | None:
             guest.lane = lane
             try:
                 value, usage = call(export, unpack(frame, ARGUMENTS_AT), limits)
             except ClocheError as error:
                 self._fail(lane, guest, error)
-                return
+                return None
             except Exception as error:
                 self._fail_badly(lane, guest, error)
-                return
+                return None
             if not (instance.finished or instance.has_filled_up or output.is_used or instance.denied or dropped):
                 done = done_frame(usage, value)
                 if done is not None:
-                    lane.write(done)
-                    return
+                    return done
             written = self._export_plans[position].write_result(value, None, _MOST_BYTES, by_host=False)
             condition, out = guest.condition()
             lane.send(encode(Done(_cost(usage), condition)), [*written.segments, *out])
+            return None
 
         guest.plain_targets.append(target)
         self._plain_targets[target] = serve

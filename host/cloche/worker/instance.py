@@ -33,7 +33,7 @@ from cloche.handles import Handles, too_many
 from cloche.model import Limits, Usage
 from cloche.text import clean
 from cloche.wit.types import Export, ResourceType
-from cloche.worker.channel import Channel, ChannelClosed, FrameError
+from cloche.worker.channel import ChannelClosed, FrameError
 from cloche.worker.messages import (
     Answer,
     Call,
@@ -274,6 +274,7 @@ class RemoteInstance:
         self.serving: ThisThread | None = None
         self.first_cost: Usage | None = None
         self.is_sound = True
+        """False from when a call is sent until it has returned well."""
         self.has_filled_up = False
         self._finished = self._is_closed = self._close_wanted = False
         self._lock = threading.Lock()
@@ -288,6 +289,10 @@ class RemoteInstance:
         self._is_late = False
         self._host_calls = self._host_bytes = 0
         self._callees: dict[Export, _Callee] = {}
+        try:
+            self._lane = worker.borrow_lane()
+        except ChannelClosed:
+            raise self._unreached() from None
         self.targets: Sequence[Target] = targets(self)
         worker.watch.watched[self] = None
         try:
@@ -358,7 +363,6 @@ class RemoteInstance:
                 0 if spent is None else spent.fuel or 0,
                 0.0 if spent is None else spent.wall_ms,
             )
-            self.is_sound = False
             try:
                 reply, body = self._exchange(encode(message), written.segments, control)
             except UnreachedError:
@@ -444,32 +448,28 @@ class RemoteInstance:
         self, callee: _Callee, plain: PlainExport, frame: bytes, control: Cancellation | None
     ) -> tuple[object, Usage]:
         """A call whose arguments are one small frame, as may be its answer."""
-        outer = None
-        if control is not None:
-            outer = control.attach(self)  # type: ignore[arg-type]
-        lane: Channel | None = None
+        outer, found = None, None
         try:
-            if control is not None and control.cancelled:
-                raise endings.stopped("interrupted", self._limits, self.settings.plugin)
-            lane = self.worker.borrow_lane()
+            if control is not None:
+                outer = control.attach(self)  # type: ignore[arg-type]
+                if control.cancelled:
+                    raise self._never_begun()
             self.is_sound = False
-            lane.sent_bytes = 0
-            lane.write(frame)
-            data = lane.read()
-            found = plain.read_done(data, self.calls + 1)
+            data = self._lane.ask(frame)
+            self.calls = calls = self.calls + 1
+            found = plain.read_done(data, calls)
             if found is None:
-                reply, body = self._answer(lane, data)
+                self.calls = calls - 1
+                reply, body = self._answer(data)
         except BaseException as error:
-            self._cut_off(lane, error)
+            self._cut_off(error)
             raise
         finally:
             if control is not None:
                 control.attach(outer)
-        self.worker.return_lane(lane)
         if found is None:
             return self._returned(callee, reply, body)
         self.is_sound = True
-        self.calls += 1
         self.bytes_returned += plain.bytes_out
         return found
 
@@ -478,45 +478,45 @@ class RemoteInstance:
     ) -> tuple[FromWorker, memoryview]:
         """Send, serve the host calls that come of it, and return the last word. Raises what the call fails with."""
         outer = None
-        if control is not None:
-            outer = control.attach(self)  # type: ignore[arg-type]
-        lane: Channel | None = None
         try:
-            if control is not None and control.cancelled:
-                raise endings.stopped("interrupted", self._limits, self.settings.plugin)
-            lane = self.worker.borrow_lane()
-            lane.sent_bytes = 0
-            lane.send(message, segments)
-            found = self._answer(lane)
+            if control is not None:
+                outer = control.attach(self)  # type: ignore[arg-type]
+                if control.cancelled:
+                    raise self._never_begun()
+            self.is_sound = False
+            self._lane.sent_bytes = 0
+            self._lane.send(message, segments)
+            return self._answer()
         except BaseException as error:
-            self._cut_off(lane, error)
+            self._cut_off(error)
             raise
         finally:
             if control is not None:
                 control.attach(outer)
-        self.worker.return_lane(lane)
-        return found
 
-    def _answer(self, lane: Channel, data: bytes = b"") -> tuple[FromWorker, memoryview]:
+    def _never_begun(self) -> ClocheError:
+        """What a call fails with that was cancelled before it began."""
+        return endings.stopped("interrupted", self._limits, self.settings.plugin)
+
+    def _answer(self, data: bytes = b"") -> tuple[FromWorker, memoryview]:
         """The last word of an exchange, after the host calls before it; `data` was read already."""
         while True:
-            message, body = lane.receive(self._most_bytes(), data)
+            message, body = self._lane.receive(self._most_bytes(), data)
             reply = from_worker(message)
             if not isinstance(reply, HostCall):
                 return reply, body
             data = b""
-            self._serve(lane, reply, body)
+            self._serve(reply, body)
 
-    def _cut_off(self, lane: Channel | None, error: BaseException) -> None:
+    def _cut_off(self, error: BaseException) -> None:
         """Take note of an exchange that came to no end. Raises what `error` means; returns where it means itself."""
-        is_unreached = lane is None or not lane.was_read()
-        if lane is not None:
-            lane.close()
+        if self.is_sound:  # it did not even begin
+            return
         if isinstance(error, ChannelClosed):
-            raise self._lost(is_unreached) from None
+            raise self._lost() from None
         if isinstance(error, FrameError | msgspec.DecodeError | ProtocolError):
             raise self._broken(str(error)) from None
-        if lane is not None and not self._finished:  # in the middle of an exchange: nobody can go on with it
+        if not self._finished:  # in the middle of an exchange: nobody can go on with it
             self.worker.kill("a call was given up in the middle")
             self._finished = True
 
@@ -547,7 +547,7 @@ class RemoteInstance:
         limits = self._limits
         return 2 * (max(limits.payload_bytes, limits.host_call_bytes) + limits.output_bytes) + (1 << 20)
 
-    def _serve(self, lane: Channel, call: HostCall, body: memoryview) -> None:
+    def _serve(self, call: HostCall, body: memoryview) -> None:
         """One call of a host function, as far as the plugin's grants and limits go."""
         settings, limits = self.settings, self._limits
         if call.slot >= len(settings.slots):
@@ -575,13 +575,13 @@ class RemoteInstance:
                     error = endings.over_host_bytes(limits, settings.plugin)
                 if self._failure is None:
                     self._failure, self._failed = error, slot
-                lane.send(encode(Answer(False)))
+                self._lane.send(encode(Answer(False)))
                 return
         finally:
             self.serving = outer
         self._host_bytes += size_in + written.canonical_bytes
         try:
-            lane.send(encode(Answer(True)), written.segments)
+            self._lane.send(encode(Answer(True)), written.segments)
         except BaseException:
             written.settle(False)
             raise
@@ -637,9 +637,10 @@ class RemoteInstance:
             error.usage = usage
         return error
 
-    def _lost(self, is_unreached: bool) -> BaseException:
+    def _lost(self) -> BaseException:
         """The worker ended in the middle of a call, or before it had taken anything of it."""
         self._finished = True
+        is_unreached = not self._lane.was_read()
         if not self.worker.wait(1.0):
             self.worker.kill("it closed a lane", is_crash=True)
         if self._stop is not None or monotonic() > self._end:
@@ -647,12 +648,7 @@ class RemoteInstance:
             error.usage = Usage(wall_ms=float(self._limits.deadline_ms), host_calls=self._host_calls)
             return error
         if is_unreached:
-            return UnreachedError(
-                f"the worker of {self.settings.plugin} ended before the call reached it: "
-                f"{self.worker.reason or 'why is not known'}; nothing took effect",
-                plugin=self.settings.plugin,
-                usage=Usage(),
-            )
+            return self._unreached()
         if self.worker.ran_out_of_memory:
             return self._over_memory()
         return EngineError(
@@ -661,6 +657,15 @@ class RemoteInstance:
             code="engine.worker-lost",
             plugin=self.settings.plugin,
             usage=Usage(host_calls=self._host_calls),
+        )
+
+    def _unreached(self) -> UnreachedError:
+        """The worker was gone before it had taken anything of a call."""
+        return UnreachedError(
+            f"the worker of {self.settings.plugin} ended before the call reached it: "
+            f"{self.worker.reason or 'why is not known'}; nothing took effect",
+            plugin=self.settings.plugin,
+            usage=Usage(),
         )
 
     def _broken(self, what: str) -> EngineError:
@@ -701,25 +706,21 @@ class RemoteInstance:
         if self.worker.is_usable:
             self._close_there()
         self.worker.watch.watched.pop(self, None)
+        self.worker.return_lane(self._lane)
         for failure in self.unclosed:
             if not isinstance(failure, Exception):
                 raise failure
 
     def _close_there(self) -> None:
         """Close the instance in the worker, which is killed when it does not answer soon."""
-        lane: Channel | None = None
         self._stop = None
         self._begin_exchange(CLOSE_S)
         try:
-            lane = self.worker.borrow_lane()
-            lane.send(encode(Close(self._number)))
-            data, _ = lane.receive(0)
+            self._lane.send(encode(Close(self._number)))
+            data, _ = self._lane.receive(0)
             if not isinstance(from_worker(data), Closed):
                 raise ProtocolError
-            self.worker.return_lane(lane)
         except (ChannelClosed, FrameError, msgspec.DecodeError, ProtocolError, ClocheError):
-            if lane is not None:
-                lane.close()
             self.worker.kill("it did not close an instance")
         finally:
             self._end = IDLE

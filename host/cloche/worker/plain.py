@@ -76,7 +76,8 @@ class PlainExport:
         if memory is None:
             memory = -1
         if self._has_result:
-            return self._pack_done(self._done_head, guest_fuel, memory, wall_ms, value)
+            frame: bytes = self._pack_done(self._done_head, guest_fuel, memory, wall_ms, value)
+            return frame
         return self._pack_done(self._done_head, guest_fuel, memory, wall_ms)
 
     def read_done(self, data: bytes, calls: int) -> tuple[Any, Usage] | None:

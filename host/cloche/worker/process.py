@@ -140,7 +140,7 @@ class WorkerProcess:
         return channel
 
     def return_lane(self, lane: Channel) -> None:
-        """Give a lane back after a whole exchange."""
+        """Give a lane back; in the middle of an exchange only once the worker is not usable."""
         self._idle.append(lane)
         if not self.is_usable:
             self._close_idle()
