@@ -57,8 +57,8 @@ IDLE = math.inf
 GRACE_S = 0.25
 """How long after its deadline, or after it was told to stop, a call may go on until its worker is killed."""
 
-CLOSE_S = 1.0
-"""How long a worker may take to close an instance, beside that."""
+CLOSE_S = 1.25
+"""How long a worker may take to close an instance."""
 
 _FAILURES: Mapping[str, type[ClocheError]] = {
     **dict.fromkeys(
@@ -279,6 +279,7 @@ class RemoteInstance:
         self._finished = self._is_closed = self._close_wanted = False
         self._lock = threading.Lock()
         self._limits = limits or settings.limits
+        self._span_s = self._limits.deadline_ms / 1000 + GRACE_S
         self.output = Output(self._limits.output_bytes)
         self._stop: str | None = None
         self._failure: BaseException | None = None
@@ -297,7 +298,7 @@ class RemoteInstance:
         worker.watch.watched[self] = None
         try:
             with self._lock:
-                self._begin(self._limits)
+                self._watch_for(self._span_s)
                 make = encode(Make(self._number, self._wire_limits(self._limits)))
                 reply, body = self._exchange(make, (), control)
                 if isinstance(reply, Failed):
@@ -334,7 +335,15 @@ class RemoteInstance:
             if self._finished or not self.is_sound or not self.worker.is_usable:
                 raise UsageError("this instance is finished", code="usage.closed")
             callee = self._callees.get(export) or self._callee(export)
-            self._begin(limits)
+            if limits is not self._limits or self.output.is_used:
+                self.output.begin(limits.output_bytes)
+                self._limits, self._span_s = limits, limits.deadline_ms / 1000 + GRACE_S
+            self._stop = self._failure = self._failed = None
+            self._host_calls = self._host_bytes = 0
+            self._end = monotonic() + self._span_s
+            watch = self.worker.watch
+            if watch.is_parked:
+                watch.wake()
             plain = callee.plain
             if (
                 plain is not None
@@ -408,6 +417,12 @@ class RemoteInstance:
 
     # -- what the watch asks ---------------------------------------------------------------------------------------
 
+    def _watch_for(self, seconds: float) -> None:
+        """From now on the watch looks, until `_end` is `IDLE` again. `call` has this spelled out."""
+        self._end = monotonic() + seconds
+        if self.worker.watch.is_parked:
+            self.worker.watch.wake()
+
     @property
     def is_busy(self) -> bool:
         """Whether somebody waits for the worker."""
@@ -429,20 +444,6 @@ class RemoteInstance:
             self.worker.kill(f"a call did not stop at its {stop}")
 
     # -- one exchange ----------------------------------------------------------------------------------------------
-
-    def _begin(self, limits: Limits) -> None:
-        if limits is not self._limits or self.output.is_used:
-            self.output.begin(limits.output_bytes)
-            self._limits = limits
-        self._stop = self._failure = self._failed = None
-        self._host_calls = self._host_bytes = 0
-        self._begin_exchange(limits.deadline_ms / 1000)
-
-    def _begin_exchange(self, seconds: float) -> None:
-        """From now on the watch looks, until `_end` is `IDLE` again."""
-        self._end = monotonic() + seconds + GRACE_S
-        if self.worker.watch.is_parked:
-            self.worker.watch.wake()
 
     def _call_plainly(
         self, callee: _Callee, plain: PlainExport, frame: bytes, control: Cancellation | None
@@ -714,7 +715,7 @@ class RemoteInstance:
     def _close_there(self) -> None:
         """Close the instance in the worker, which is killed when it does not answer soon."""
         self._stop = None
-        self._begin_exchange(CLOSE_S)
+        self._watch_for(CLOSE_S)
         try:
             self._lane.send(encode(Close(self._number)))
             data, _ = self._lane.receive(0)
