@@ -112,7 +112,8 @@ class Channel:
             data = memoryview(data)[sent:]
 
     def ask(self, frame: bytes) -> bytes:
-        """Write a small frame, then read what comes next: `write` and `read` in one step. Raises: ChannelClosed."""
+        """Write a small frame, the first since `sent_bytes` was 0, and read what comes next. Raises: ChannelClosed."""
+        self.sent_bytes = 0
         try:
             sent = self.sent_bytes = _write(self.outward, frame)
             if sent != len(frame):
