@@ -6,7 +6,6 @@ import asyncio
 import os
 import random
 import signal
-import socket
 import threading
 import time
 import tracemalloc
@@ -22,6 +21,7 @@ import pytest
 from cloche.app import Host
 from cloche.capabilities.api import EventKind, Session
 from cloche.engine.codec.wire import WirePlan
+from cloche.engine.endings import UnreachedError
 from cloche.engine.slots import Import, host_slots
 from cloche.errors import CapabilityError, ClocheError, EngineError, GrantError, GuestError, LimitError, UsageError
 from cloche.grants.policy_file import parse_policy
@@ -30,7 +30,7 @@ from cloche.model import Limits, Tier, Usage
 from cloche.runtime.plugin import ExtensionPoint, Plugin
 from cloche.wit.types import Export, Function, FunctionKind, Param, Prim
 from cloche.worker import house as house_module
-from cloche.worker.channel import Channel, ChannelClosed, limit_waits
+from cloche.worker.channel import Channel, ChannelClosed, lane
 from cloche.worker.instance import RemoteInstance, RemoteSettings
 from cloche.worker.messages import (
     Call,
@@ -45,6 +45,8 @@ from cloche.worker.messages import (
     from_host,
     from_worker,
 )
+from cloche.worker.plain import MARK, PlainExport
+from cloche.worker.watch import Watch
 from support.gate_capability import GATE_WAT, Gate, GateHost
 from support.guests import built, guest_home
 from support.life_plugin import component_of
@@ -790,9 +792,10 @@ class FakeWorker:
         self.ran_out_of_memory = False
         self.reason = "a fake"
         self.killed: list[str] = []
-        ours, self._theirs = socket.socketpair()
-        limit_waits(ours)
-        self._lane = Channel(ours)
+        self.watch = Watch(self)
+        self._lane, (inward, outward) = lane()
+        self._theirs = Channel(inward, outward)
+        self._ending = threading.Lock()
         self._thread = threading.Thread(target=self._serve, args=(answers, hangs), daemon=True)
         self._thread.start()
 
@@ -804,17 +807,13 @@ class FakeWorker:
     def return_lane(self, lane: Channel) -> None:
         assert lane is self._lane
 
-    def drop_lane(self, lane: Channel) -> None:
-        lane.close()
-
     def interrupt(self, instance: int) -> None:
         pass
 
     def kill(self, why: str, *, is_crash: bool = False, over_memory: bool = False) -> None:
         self.is_usable, self.ran_out_of_memory = False, over_memory
         self.killed.append(why)
-        with suppress(OSError):
-            self._theirs.shutdown(socket.SHUT_RDWR)
+        self._hang_up()
 
     def wait(self, timeout_s: float) -> bool:
         return True
@@ -824,21 +823,29 @@ class FakeWorker:
 
     def end(self) -> None:
         self.kill("over")
+        self.watch.end()
         self._lane.close()
         self._thread.join(10)
         assert not self._thread.is_alive()
 
+    def _hang_up(self) -> None:
+        """The end of all that it says."""
+        with self._ending:
+            if self._theirs.outward >= 0:
+                os.close(self._theirs.outward)
+                self._theirs.outward = -1
+
     def _serve(self, answers: list[bytes], hangs: bool) -> None:
-        channel = Channel(self._theirs)
-        with suppress(ChannelClosed, OSError):
+        with suppress(ChannelClosed):
             for answer in answers:
-                message = from_host(channel.receive(1 << 20)[0])
-                assert isinstance(message, Make | Call)
-                self._theirs.sendall(answer)
+                message = self._theirs.receive(1 << 20)[0]
+                assert message[0] == MARK or isinstance(from_host(message), Make | Call)
+                self._theirs.write(answer)
             if not hangs:
-                self._theirs.shutdown(socket.SHUT_WR)
-            while self._theirs.recv(1 << 16):
-                pass
+                self._hang_up()
+            while True:
+                self._theirs.read()
+        self._hang_up()
         self._theirs.close()
 
 
@@ -860,7 +867,10 @@ def remote_settings() -> RemoteSettings:
         slots=slots,
         slot_plans=tuple(WirePlan(slot.function) for slot in slots),
         hosts=frozenset(),
-        exports={(None, "say"): (0, WirePlan(SAY))},
+        exports={
+            (None, "say"): (0, WirePlan(SAY), None),
+            (None, "add"): (1, WirePlan(ADD), PlainExport.of(WirePlan(ADD), 1)),
+        },
         memory_bytes=1 << 30,
     )
 
@@ -947,15 +957,19 @@ def bounded_memory() -> Iterator[None]:
 
 def lied_to(seed: int, *, is_made: bool, hangs: bool) -> str:
     """The code with which a conversation with a liar ends; `ok` where what it said could have been true."""
-    answers = [frame(MADE), lies(seed)] if is_made else [lies(seed)]
+    return told([frame(MADE), lies(seed)] if is_made else [lies(seed)], EXPORTED, ("hello",), hangs=hangs)
+
+
+def told(answers: list[bytes], export: Export, args: tuple[object, ...], *, hangs: bool) -> str:
+    """The code with which a call ends that is answered so."""
     worker = FakeWorker(answers, hangs=hangs)
     targets = [lambda a: a, lambda text: text, lambda a: a]
     begin = time.monotonic()
     try:
         instance = RemoteInstance(worker, remote_settings(), lambda _: targets)  # type: ignore[arg-type]
         try:
-            value, usage = instance.call(EXPORTED, ("hello",), SHORT)
-            assert isinstance(value, str)
+            value, usage = instance.call(export, args, SHORT)
+            assert type(value) is type(args[0])
             assert isinstance(usage, Usage)
             return "ok"
         finally:
@@ -1021,6 +1035,124 @@ def test_each_lie_is_the_end_of_its_worker(monkeypatch: pytest.MonkeyPatch, what
     """Things that no worker of ours says are `engine.worker-protocol`, at once, and the worker is killed."""
     monkeypatch.setattr(f"{__name__}.lies", lambda _: LIES[what])
     assert lied_to(0, is_made=True, hangs=True) == "engine.worker-protocol"
+
+
+SUM = Export(None, ADD)
+PLAIN = PlainExport(WirePlan(ADD), 1)
+SHORT_ANSWER = PLAIN.done(Usage(1, 8, 0.1, 0.1, None, 0, 4, 4), 7) or b""
+
+SHORT_LIES = {
+    "one byte less": SHORT_ANSWER[:-1],
+    "one byte more": SHORT_ANSWER + b"\0",
+    "twice": SHORT_ANSWER * 2,
+    "the call itself": PLAIN.call_head(1) + PLAIN.pack(7),
+    "a larger value than there may be": frame(SHORT_ANSWER[8:33], bytes(8)),
+    "no value": frame(SHORT_ANSWER[8:33]),
+    "fuel below nothing": SHORT_ANSWER[:9] + b"\xff" * 8 + SHORT_ANSWER[17:],
+    "no time that is a number": SHORT_ANSWER[:25] + b"\xff" * 8 + SHORT_ANSWER[33:],
+    "an answer after a host call that was none": frame(encode(HostCall(0, [])), bytes(4)) + SHORT_ANSWER,
+}
+
+
+def test_a_short_answer_is_taken() -> None:
+    """And so is a long one to the same call."""
+    long_answer = frame(encode(Done(COST, WELL)), (7).to_bytes(4, "little"))
+    for answer in (SHORT_ANSWER, long_answer):
+        assert told([frame(MADE), answer], SUM, (7,), hangs=True) == "ok"
+
+
+@pytest.mark.parametrize("what", SHORT_LIES)
+def test_each_short_lie_is_the_end_of_its_worker(what: str) -> None:
+    """What is not exactly a short answer is read like any other frame, and refused."""
+    assert told([frame(MADE), SHORT_LIES[what]], SUM, (7,), hangs=False) in {
+        "engine.worker-protocol",
+        "engine.worker-lost",
+    }
+
+
+@pytest.mark.adversarial
+def test_noise_in_a_short_answer_gets_nowhere() -> None:
+    """Any byte of its frame replaced: a value and figures that could be, or the end."""
+    rng = random.Random(11)
+    found = set()
+    for at in range(len(SHORT_ANSWER)):
+        lie = bytearray(SHORT_ANSWER)
+        lie[at] ^= rng.randrange(1, 256)
+        code = told([frame(MADE), bytes(lie)], SUM, (7,), hangs=False)
+        assert at >= 9 or code != "ok", at
+        found.add(code)
+    assert found <= {"ok", "engine.worker-protocol", "engine.worker-lost"}
+
+
+# -- calls that never reached their worker -----------------------------------------------------------------------------
+
+
+class DyingWorker(FakeWorker):
+    """Makes an instance, and then hangs up after it has read so many bytes of the next frame."""
+
+    def __init__(self, reads: int) -> None:
+        self._reads = reads
+        self.gone = threading.Event()
+        super().__init__([], hangs=False)
+
+    def _serve(self, answers: list[bytes], hangs: bool) -> None:
+        del answers, hangs
+        self._theirs.receive(1 << 20)
+        self._theirs.write(frame(MADE))
+        if self._reads:
+            self._theirs.read(self._reads)
+        with self._ending:
+            self._theirs.close()
+        self.gone.set()
+
+
+@pytest.mark.parametrize(("export", "args"), [(EXPORTED, ("hello",)), (SUM, (7,))], ids=["long", "short"])
+@pytest.mark.parametrize("reads", [0, 1, 10_000])
+def test_a_call_is_unreached_until_a_byte_of_it_was_read(export: Export, args: tuple[object, ...], reads: int) -> None:
+    """Only then it may go to another instance; afterwards nobody knows whether it took effect."""
+    worker = DyingWorker(reads)
+    instance = RemoteInstance(worker, remote_settings(), lambda _: [])  # type: ignore[arg-type]
+    assert reads or worker.gone.wait(10)
+    error = error_of(instance.call, export, args, SHORT)
+    assert (error.code, isinstance(error, UnreachedError)) == ("engine.worker-lost", reads == 0)
+    assert error.usage is not None
+    instance.close()
+    worker.end()
+
+
+@pytest.mark.parametrize("instances", ["pooled", "single"])
+def test_a_call_in_the_instant_after_its_worker_died(host: Host, tmp_path: Path, instances: str) -> None:
+    """It goes to a fresh instance, also while nobody has noticed, and no event tells of a failure."""
+    point = lodge(host, tmp_path, BASICS, instances=instances, more="[limits]\nrestarts = 100\n")[""]
+    for _ in range(5):
+        assert point.add(1, 2) == 3
+        assert point.next() > 0
+        pid = pid_of(host)
+        crash(pid)
+        with suppress(ChildProcessError):
+            os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        assert point.next() == 1
+    assert list(events(host, EventKind.TRAP)) == []
+
+
+def test_two_calls_may_be_cancelled_at_once(host: Host, tmp_path: Path) -> None:
+    """Both are told apart by their worker, which goes on."""
+    plugin = lodge(host, tmp_path, BASICS, instances="pooled", more=PATIENT + "concurrency = 4\n")
+    point = plugin[""]
+
+    async def run() -> None:
+        tasks = [asyncio.create_task(point.spin.call_async()) for _ in range(4)]
+        await asyncio.sleep(0.3)
+        for task in tasks:
+            task.cancel()
+        for task in tasks:
+            with pytest.raises(asyncio.CancelledError):
+                await task
+
+    for _ in range(3):
+        asyncio.run(run())
+        assert point.add(1, 2) == 3
+    assert len(pids_of(host)) == 1
 
 
 def test_an_endless_row_of_host_calls_is_counted() -> None:

@@ -11,6 +11,12 @@ ENGINE_ELEMENTS = "about 2.7 million"
 """The engine's own bound on what a guest hands over in one call: 128 MiB at 48 bytes per element, fixed (H7)."""
 
 
+class UnreachedError(EngineError):
+    """The process of an instance was gone before anything of the call reached it: another instance may serve it."""
+
+    default_code = "engine.worker-lost"
+
+
 @dataclass(frozen=True, slots=True)
 class Ending:
     """What is known of a call that the engine ended.

@@ -196,7 +196,7 @@ class Library:
     Raises: EngineError (`engine.unsupported`) when the package or a function is missing.
     """
 
-    __slots__ = ("get_fuel", "handle", "increment_epoch", "path", "set_fuel", "version", *PROTOTYPES)
+    __slots__ = ("func_call", "get_fuel", "handle", "increment_epoch", "path", "set_fuel", "version", *PROTOTYPES)
 
     def __init__(self, path: Path, version: str) -> None:
         self.path, self.version = path, version
@@ -213,6 +213,9 @@ class Library:
             self.get_fuel, self.set_fuel = quick.wasmtime_context_get_fuel, quick.wasmtime_context_set_fuel
             for function in (self.increment_epoch, self.get_fuel, self.set_fuel):
                 function.restype = None
+            # The call of a guest gives the lock away, and takes ctypes values, too.
+            self.func_call = ctypes.CDLL(str(path), handle=self.handle._handle).wasmtime_component_func_call
+            self.func_call.restype = ptr
         except (OSError, AttributeError) as error:
             raise EngineError(
                 f"the engine library of wasmtime {version} cannot be used: {error}; install wasmtime 49.0.0",

@@ -12,6 +12,7 @@ from typing import Any, Protocol, TypeVar
 
 from cloche.engine.codec.finding import Finder
 from cloche.engine.codec.handles import GuestResource
+from cloche.engine.endings import UnreachedError
 from cloche.engine.instance import Cancellation, Control, Target
 from cloche.engine.interrupts import RAISING, Interrupts, handler_of
 from cloche.engine.slots import HostSlot
@@ -307,7 +308,12 @@ class ComponentBackend:
         return [instance.context for instance in self._house.instances() if instance.serving is here]
 
     def _serve(
-        self, export: Export, args: Sequence[object], limits: Limits, control: Cancellation | None
+        self,
+        export: Export,
+        args: Sequence[object],
+        limits: Limits,
+        control: Cancellation | None,
+        is_again: bool = False,
     ) -> tuple[object, Usage]:
         pool = self.pool
         try:
@@ -327,6 +333,10 @@ class ComponentBackend:
                 data = {"function": export.label, "usage": answer[1].to_json()}
                 self._services.emit(EventKind.CALL, data, capability=None, call_id=instance.call_id)
             return answer
+        except UnreachedError as error:  # the worker ended while nobody looked: nothing of this call has happened
+            if is_again:
+                self._report_failure(error, instance, export.label)
+                raise
         except ClocheError as error:
             if instance.first_cost is not None and error.usage is not None:
                 error.usage = instance.first_cost + error.usage
@@ -338,6 +348,7 @@ class ComponentBackend:
             if instance.first_cost is not None:  # handles may bring more calls to it
                 instance.charge_next_call(None)
             pool.release(instance)
+        return self._serve(export, args, limits, control, is_again=True)
 
     def _holder(
         self, export: Export, args: Sequence[object], limits: Limits, control: Cancellation | None

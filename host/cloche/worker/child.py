@@ -35,8 +35,10 @@ from cloche.model import Limits, Usage
 from cloche.values import has_arrays
 from cloche.wit.types import Export, ResourceType
 from cloche.worker import selftest
-from cloche.worker.channel import Channel, ChannelClosed, receive_whole
+from cloche.worker.channel import Channel, ChannelClosed, receive_whole, send_whole
 from cloche.worker.messages import (
+    CONTROL,
+    OPEN_LANE,
     Answer,
     Call,
     Close,
@@ -46,10 +48,8 @@ from cloche.worker.messages import (
     Done,
     Failed,
     HostCall,
-    Interrupt,
     Made,
     Make,
-    OpenLane,
     Order,
     Ready,
     Refused,
@@ -58,6 +58,7 @@ from cloche.worker.messages import (
     from_host,
 )
 from cloche.worker.orders import exports_of, imports_of, profile_of
+from cloche.worker.plain import ARGUMENTS_AT, MARK, MARK_AT, TARGET, TARGET_AT, PlainExport
 
 GROUPS = (seccomp.Group.COMPUTE, seccomp.Group.THREADS, seccomp.Group.MESSAGES, seccomp.Group.EVENTS)
 """What every worker may do; with mounts also `OPEN_FILES`, with writable ones `WRITE_FILES` and `MOVE_FILES`."""
@@ -72,7 +73,7 @@ def prepare(arguments: list[str]) -> Callable[[], int]:
     library()
     hold_maps()
     control, first = map(_adopted, map(int, arguments))
-    return lambda: _Worker(control, Channel(first)).run()
+    return lambda: _Worker(control, first).run()
 
 
 def _adopted(descriptor: int) -> socket.socket:
@@ -133,13 +134,15 @@ class _Handles:
 
 
 class _Guest:
-    """One instance, its handles, and the lane on which its call is being served."""
+    """One instance, its handles, and the lane on which its call is, or was last, being served."""
 
     def __init__(self, hosts: frozenset[ResourceType]) -> None:
         self.handles = _Handles(hosts)
         self.lane: Channel | None = None
         self.instance: Instance | None = None
         self.failed_by_host = False
+        self.plain_targets: list[bytes] = []
+        """Keys of what serves its calls in their short form."""
 
     def take_dropped(self) -> list[int]:
         """Numbers of host objects that the guest let go since this was last asked."""
@@ -171,14 +174,15 @@ class _Guest:
 class _Worker:
     """The plugin that this process serves."""
 
-    def __init__(self, control: socket.socket, first: Channel) -> None:
+    def __init__(self, control: socket.socket, first: socket.socket) -> None:
         self._control, self._first = control, first
         self._guests: dict[int, _Guest] = {}
+        self._plain_targets: dict[bytes, Callable[[Channel, bytes], bytes | None]] = {}
 
     def run(self) -> int:
         """Serve until the host is gone."""
-        try:
-            data, descriptors = receive_whole(self._first.socket, _MOST_DESCRIPTORS)
+        with self._first as first:
+            data, descriptors = receive_whole(first, _MOST_BYTES, _MOST_DESCRIPTORS)
             if not data:
                 return 0
             order = from_host(data)
@@ -186,17 +190,14 @@ class _Worker:
             try:
                 ready = self._take(order, descriptors)
             except ClocheError as error:
-                self._first.send(encode(Refused(error.code, cut(error.message))))
+                send_whole(first, encode(Refused(error.code, cut(error.message))))
                 return 1
             except OSError as error:
-                self._first.send(encode(Refused("engine.unsupported", cut(str(error)))))
+                send_whole(first, encode(Refused("engine.unsupported", cut(str(error)))))
                 return 1
-            self._first.send(encode(ready))
-            threading.stack_size(_STACK_BYTES)
-            self._open(self._first)
-            self._listen()
-        except ChannelClosed:
-            pass
+            send_whole(first, encode(ready))
+        threading.stack_size(_STACK_BYTES)
+        self._listen()
         os._exit(0)  # whatever a guest is doing
 
     # -- the beginning ---------------------------------------------------------------------------------------------
@@ -225,6 +226,7 @@ class _Worker:
         self._hosts = frozenset(self._linker.type_ids)
         self._plans = [WirePlan(slot.function) for slot in self._linker.slots]
         self._export_plans = [WirePlan(export.function) for export in self._exports]
+        self._plain = [PlainExport.of(plan, position) for position, plan in enumerate(self._export_plans)]
         self._settings = Settings(
             plugin=order.plugin,
             limits=self._limits,
@@ -240,35 +242,48 @@ class _Worker:
 
     def _listen(self) -> None:
         while True:
-            data, descriptors, _, _ = socket.recv_fds(self._control, 4096, 1)
+            data, descriptors, _, _ = socket.recv_fds(self._control, CONTROL.size, 2)
             if not data:
                 return
-            message = from_host(data)
-            if isinstance(message, OpenLane):
-                self._open(Channel(_adopted(descriptors[0])))
-            elif isinstance(message, Interrupt):
-                guest = self._guests.get(message.instance)
-                if guest is not None and guest.instance is not None:
-                    guest.instance.interrupt()
+            number = CONTROL.unpack(data)[0]
+            if number == OPEN_LANE:
+                self._open(Channel(*descriptors))
+                continue
+            guest = self._guests.get(number)
+            if guest is not None and guest.instance is not None:
+                guest.instance.interrupt()
 
     def _open(self, lane: Channel) -> None:
         threading.Thread(target=self._serve, args=(lane,), daemon=True).start()
 
     def _serve(self, lane: Channel) -> None:
+        targets = self._plain_targets
         with contextlib.suppress(ChannelClosed):
+            first = lane.read()
             while True:
-                data, body = lane.receive(_MOST_BYTES)
+                if first[MARK_AT] == MARK:
+                    target = first[TARGET_AT:ARGUMENTS_AT]
+                    done = (targets.get(target) or self._plain_target(target))(lane, first)
+                    first = lane.read() if done is None else lane.ask(done)
+                    continue
+                data, body = lane.receive(_MOST_BYTES, first)
                 message = from_host(data)
                 if isinstance(message, Call):
                     self._call(lane, message, body)
                 elif isinstance(message, Make):
                     self._make(lane, message)
                 elif isinstance(message, Close):
-                    guest = self._guests.pop(message.instance, None)
-                    if guest is not None and guest.instance is not None:
-                        guest.instance.close()
+                    self._close(message.instance)
                     lane.send(encode(Closed()))
+                first = lane.read()
         lane.close()
+
+    def _close(self, number: int) -> None:
+        guest = self._guests.pop(number, None)
+        if guest is not None and guest.instance is not None:
+            for target in guest.plain_targets:
+                del self._plain_targets[target]
+            guest.instance.close()
 
     def _make(self, lane: Channel, message: Make) -> None:
         guest = _Guest(self._hosts)
@@ -285,9 +300,45 @@ class _Worker:
         except ClocheError as error:
             self._fail(lane, guest, error)
             return
-        guest.lane = None
         condition, output = guest.condition()
         lane.send(encode(Made(_cost(instance.made), condition)), output)
+
+    def _plain_target(self, target: bytes) -> Callable[[Channel, bytes], bytes | None]:
+        """What serves calls in their short form, as `_call` does others, made once, with all that each call needs.
+
+        It gives the frame of the answer, or None where it has sent that itself.
+        """
+        number, position = TARGET.unpack(target)
+        guest = self._guests[number]
+        instance, export, plain = guest.instance, self._exports[position], self._plain[position]
+        assert instance is not None
+        assert plain is not None
+        call, limits, unpack = instance.call, self._limits, plain.arguments.unpack_from
+        done_frame: Callable[[Usage, object], bytes | None] = plain.done
+        output, dropped = instance.output, guest.handles.dropped
+
+        def serve(lane: Channel, frame: bytes) -> bytes | None:
+            guest.lane = lane
+            try:
+                value, usage = call(export, unpack(frame, ARGUMENTS_AT), limits)
+            except ClocheError as error:
+                self._fail(lane, guest, error)
+                return None
+            except Exception as error:
+                self._fail_badly(lane, guest, error)
+                return None
+            if not (instance.finished or instance.has_filled_up or output.is_used or instance.denied or dropped):
+                done = done_frame(usage, value)
+                if done is not None:
+                    return done
+            written = self._export_plans[position].write_result(value, None, _MOST_BYTES, by_host=False)
+            condition, out = guest.condition()
+            lane.send(encode(Done(_cost(usage), condition)), [*written.segments, *out])
+            return None
+
+        guest.plain_targets.append(target)
+        self._plain_targets[target] = serve
+        return serve
 
     def _call(self, lane: Channel, message: Call, body: memoryview) -> None:
         guest = self._guests[message.instance]
@@ -310,15 +361,18 @@ class _Worker:
             self._fail(lane, guest, error)
             return
         except Exception as error:
-            self._fail(lane, guest, GuestTrap(f"the worker failed: {type(error).__name__}"))
-            instance.close()
+            self._fail_badly(lane, guest, error)
             return
         finally:
             instance.charge_next_call(None)
-            guest.lane = None
         condition, output = guest.condition()
         lane.send(encode(Done(_cost(usage), condition)), [*written.segments, *output])
         written.settle(True)
+
+    def _fail_badly(self, lane: Channel, guest: _Guest, error: Exception) -> None:
+        self._fail(lane, guest, GuestTrap(f"the worker failed: {type(error).__name__}"))
+        assert guest.instance is not None
+        guest.instance.close()
 
     def _fail(self, lane: Channel, guest: _Guest, error: ClocheError) -> None:
         condition, output = guest.condition()

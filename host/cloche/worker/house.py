@@ -17,6 +17,7 @@ from cloche.model import Limits
 from cloche.wit.types import ResourceType
 from cloche.worker.instance import RemoteInstance, RemoteSettings
 from cloche.worker.orders import Lodging, exported, order_of
+from cloche.worker.plain import PlainExport
 from cloche.worker.process import WorkerProcess
 from cloche.worker.ready import ReadyWorkers
 
@@ -60,8 +61,9 @@ class House:
             slot_plans=tuple(WirePlan(slot.function) for slot in slots),
             hosts=frozenset(kind for item in lodging.imports for _, kind in item.resources),
             exports={
-                (export, function.name): (number, WirePlan(function))
+                (export, function.name): (number, plan, PlainExport.of(plan, number))
                 for number, (export, function) in enumerate(functions)
+                for plan in [WirePlan(function)]
             },
             memory_bytes=self._order.data_bytes,
         )

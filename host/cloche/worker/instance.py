@@ -7,10 +7,12 @@ used; and whatever it does or leaves undone, a call ends soon after its deadline
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from itertools import count
+from struct import error as StructError  # noqa: N812
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +22,7 @@ from cloche.engine import endings
 from cloche.engine.codec.handles import GuestResource, close_item, ensure_object
 from cloche.engine.codec.problem import ValueProblem, expected
 from cloche.engine.codec.wire import WireError, WirePlan, Writing
+from cloche.engine.endings import UnreachedError
 from cloche.engine.stacks import ThisThread, this_thread
 from cloche.engine.stdio import Output
 from cloche.errors import ClocheError, EngineError, GrantError, GuestTrap, LimitError, UsageError
@@ -28,7 +31,7 @@ from cloche.handles import Handles, too_many
 from cloche.model import Limits, Usage
 from cloche.text import clean
 from cloche.wit.types import Export, ResourceType
-from cloche.worker.channel import SLICE_S, Channel, ChannelClosed, FrameError
+from cloche.worker.channel import ChannelClosed, FrameError
 from cloche.worker.messages import (
     Answer,
     Call,
@@ -45,14 +48,19 @@ from cloche.worker.messages import (
     encode,
     from_worker,
 )
+from cloche.worker.plain import PlainExport
 from cloche.worker.process import WorkerProcess
 
 if TYPE_CHECKING:
     from cloche.engine.instance import Cancellation, Target
     from cloche.engine.slots import HostSlot
 
+IDLE = math.inf
 GRACE_S = 0.25
 """How long after its deadline, or after it was told to stop, a call may go on until its worker is killed."""
+
+CLOSE_S = 1.25
+"""How long a worker may take to close an instance."""
 
 _FAILURES: Mapping[str, type[ClocheError]] = {
     **dict.fromkeys(
@@ -231,9 +239,19 @@ class RemoteSettings:
     slots: tuple[HostSlot, ...]
     slot_plans: tuple[WirePlan, ...]
     hosts: frozenset[ResourceType]
-    exports: Mapping[tuple[str | None, str], tuple[int, WirePlan]]
+    exports: Mapping[tuple[str | None, str], tuple[int, WirePlan, PlainExport | None]]
     memory_bytes: int
     guest_classes: Mapping[ResourceType, Callable[[Any, ResourceType, int], object]] = field(default_factory=dict)
+
+
+class _Callee:
+    """An exported function as one instance calls it. `plain` is None where it has no short form."""
+
+    __slots__ = ("export", "head", "plain", "plan")
+
+    def __init__(self, export: int, plan: WirePlan, plain: PlainExport | None, instance: int) -> None:
+        self.export, self.plan, self.plain = export, plan, plain
+        self.head = b"" if plain is None else plain.call_head(instance)
 
 
 class RemoteInstance:
@@ -258,24 +276,40 @@ class RemoteInstance:
         self.serving: ThisThread | None = None
         self.first_cost: Usage | None = None
         self.is_sound = True
+        """False from when a call is sent until it has returned well."""
         self.has_filled_up = False
         self._finished = self._is_closed = self._close_wanted = False
         self._lock = threading.Lock()
         self._limits = limits or settings.limits
+        self._span_s = self._limits.deadline_ms / 1000 + GRACE_S
         self.output = Output(self._limits.output_bytes)
         self._stop: str | None = None
         self._failure: BaseException | None = None
         self._failed: HostSlot | None = None
-        self._end = self._next_weighing = 0.0
+        self._end = IDLE
+        """When the call in progress has to be over; `IDLE` while there is none."""
+        self._stop_end = IDLE
+        self._is_late = False
         self._host_calls = self._host_bytes = 0
+        self._callees: dict[Export, _Callee] = {}
+        try:
+            self._lane = worker.borrow_lane()
+        except ChannelClosed:
+            raise self._unreached() from None
         self.targets: Sequence[Target] = targets(self)
-        self._begin(self._limits)
+        worker.watch.watched[self] = None
         try:
             with self._lock:
-                reply, body = self._exchange(Make(self._number, self._wire_limits(self._limits)), (), control)
+                self._watch_for(self._span_s)
+                make = encode(Make(self._number, self._wire_limits(self._limits)))
+                reply, body = self._exchange(make, (), control)
+                if isinstance(reply, Failed):
+                    self._finished = True
+                    raise self._explain(reply, body)
                 if not isinstance(reply, Made):
                     raise self._broken("no answer about a new instance")
                 self._settle(reply.condition, body)
+                self._end = IDLE
         except BaseException:
             self._delete()
             raise
@@ -294,53 +328,65 @@ class RemoteInstance:
         Raises: as `Instance.call`; EngineError `engine.worker-lost` when the worker ended in the middle (whether the
             call took effect is not known), `engine.worker-protocol` when it said what it must not.
         """
-        if not self._lock.acquire(blocking=False):
+        # Helpers that a call of scalars would pay for are written out.
+        if not self._lock.acquire(False):  # by name it takes twice as long
             raise UsageError(
                 "this instance already serves a call; an instance cannot be entered again", code="usage.re-entry"
             )
         try:
-            if self.finished or not self.is_sound:
+            if self._finished or not self.is_sound or not self.worker.is_usable:
                 raise UsageError("this instance is finished", code="usage.closed")
-            number, plan = self.settings.exports[export.interface, export.function.name]
-            self._begin(limits)
+            callee = self._callees.get(export) or self._callee(export)
+            if limits is not self._limits or self.output.is_used:
+                self.output.begin(limits.output_bytes)
+                self._limits, self._span_s = limits, limits.deadline_ms / 1000 + GRACE_S
+            self._stop = self._failure = self._failed = None
+            self._host_calls = self._host_bytes = 0
+            self._end = monotonic() + self._span_s
+            watch = self.worker.watch
+            if watch.is_parked:
+                watch.wake()
+            plain = callee.plain
+            if (
+                plain is not None
+                and tuple(map(type, args)) == plain.exact
+                and limits is self.settings.limits
+                and self.first_cost is None
+                and not self.bridge.drops
+            ):
+                try:
+                    frame = callee.head + plain.pack(*args)
+                except (StructError, OverflowError):
+                    pass  # out of range: the long way says which
+                else:
+                    return self._call_plainly(callee, plain, frame, control)
             self.serving = this_thread()
             try:
-                written = plan.write_arguments(args, self.bridge, limits.payload_bytes)
+                written = callee.plan.write_arguments(args, self.bridge, limits.payload_bytes)
             finally:
                 self.serving = None
             spent = self.first_cost
             message = Call(
                 self._number,
-                number,
+                callee.export,
                 self._wire_limits(limits),
                 self.bridge.take_drops() if self.bridge.drops else [],
                 0 if spent is None else spent.fuel or 0,
                 0.0 if spent is None else spent.wall_ms,
             )
-            self.is_sound = False
             try:
-                reply, body = self._exchange(message, written.segments, control)
+                reply, body = self._exchange(encode(message), written.segments, control)
+            except UnreachedError:
+                written.settle(False)
+                raise
             finally:
                 written.settle(True)
-            if not isinstance(reply, Done):
-                raise self._broken("no answer to a call")
-            condition = reply.condition
-            output = condition.stdout_bytes + condition.stderr_bytes
-            if output > len(body):
-                raise self._broken("less output than it said")
-            usage = _usage(reply.cost)._replace(host_calls=self._host_calls)
-            try:
-                value, bytes_out = plan.read_result(body[: len(body) - output], self.bridge, limits.payload_bytes)
-            except WireError as error:
-                raise self._broken(str(error)) from None
-            self._settle(condition, body[len(body) - output :])
-            self.calls += 1
-            self.bytes_returned += bytes_out
-            return value, usage
+            return self._returned(callee, reply, body)
         except ClocheError as error:
             error.plugin = error.plugin or self.settings.plugin
             raise
         finally:
+            self._end = IDLE
             self._lock.release()
             if self._close_wanted or (self._finished and not self._is_closed):
                 self.close()
@@ -351,8 +397,8 @@ class RemoteInstance:
 
     def interrupt(self) -> None:
         """Stop the call in progress: the guest is told, and the worker is killed when that does not help soon."""
+        self._stop_end = monotonic() + GRACE_S
         self._stop = self._stop or "interrupted"
-        self._end = min(self._end, monotonic() + GRACE_S)
         self.worker.interrupt(self._number)
 
     def close(self) -> None:
@@ -365,77 +411,146 @@ class RemoteInstance:
         finally:
             self._lock.release()
 
+    def _callee(self, export: Export) -> _Callee:
+        found = self._callees[export] = _Callee(
+            *self.settings.exports[export.interface, export.function.name], self._number
+        )
+        return found
+
+    # -- what the watch asks ---------------------------------------------------------------------------------------
+
+    def _watch_for(self, seconds: float) -> None:
+        """From now on the watch looks, until `_end` is `IDLE` again. `call` has this spelled out."""
+        self._end = monotonic() + seconds
+        if self.worker.watch.is_parked:
+            self.worker.watch.wake()
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether somebody waits for the worker."""
+        return self._end != IDLE
+
+    def look(self, now: float, memory_bytes: int) -> None:
+        """Kill the worker when it takes too much memory, or when the call in progress is still over time at a second
+        look: a host function that took long may only just have answered.
+        """
+        if memory_bytes > self.settings.memory_bytes:
+            self.worker.kill("it took more memory than it may", is_crash=True, over_memory=True)
+        end = self._end if self._stop is None else min(self._end, self._stop_end)
+        if now <= end or self.serving is not None:
+            self._is_late = False
+        elif not self._is_late:
+            self._is_late = True
+        else:
+            stop = self._stop = self._stop or "deadline"
+            self.worker.kill(f"a call did not stop at its {stop}")
+
     # -- one exchange ----------------------------------------------------------------------------------------------
 
-    def _begin(self, limits: Limits) -> None:
-        self._limits = limits
-        self._stop = self._failure = self._failed = None
-        self._host_calls = self._host_bytes = 0
-        self.output.begin(limits.output_bytes)
-        self._end = monotonic() + limits.deadline_ms / 1000 + GRACE_S
-
-    def _exchange(
-        self, message: Make | Call, segments: Sequence[bytes | memoryview], control: Cancellation | None
-    ) -> tuple[FromWorker, memoryview]:
-        """Send, serve the host calls that come of it, and return the last word. Raises what the call fails with."""
-        outer = None
-        if control is not None:
-            outer = control.attach(self)  # type: ignore[arg-type]
-        lane: Channel | None = None
+    def _call_plainly(
+        self, callee: _Callee, plain: PlainExport, frame: bytes, control: Cancellation | None
+    ) -> tuple[object, Usage]:
+        """A call whose arguments are one small frame, as may be its answer."""
+        outer, found = None, None
         try:
-            if control is not None and control.cancelled:
-                raise endings.stopped("interrupted", self._limits, self.settings.plugin)
-            lane = self.worker.borrow_lane()
-            lane.send(encode(message), segments, self._look)
-            while True:
-                data, body = lane.receive(self._most_bytes(), self._look)
-                reply = from_worker(data)
-                if not isinstance(reply, HostCall):
-                    break
-                self._serve(lane, reply, body)
+            if control is not None:
+                outer = control.attach(self)  # type: ignore[arg-type]
+                if control.cancelled:
+                    raise self._never_begun()
+            self.is_sound = False
+            data = self._lane.ask(frame)
+            self.calls = calls = self.calls + 1
+            found = plain.read_done(data, calls)
+            if found is None:
+                self.calls = calls - 1
+                reply, body = self._answer(data)
         except BaseException as error:
-            if lane is not None:
-                self.worker.drop_lane(lane)
-            if isinstance(error, ChannelClosed):
-                raise self._lost() from None
-            if isinstance(error, FrameError | msgspec.DecodeError | ProtocolError):
-                raise self._broken(str(error)) from None
-            if lane is not None and not self._finished:  # in the middle of an exchange: nobody can go on with it
-                self.worker.kill("a call was given up in the middle")
-                self._finished = True
+            self._cut_off(error)
             raise
         finally:
             if control is not None:
                 control.attach(outer)
-        self.worker.return_lane(lane)
+        if found is None:
+            return self._returned(callee, reply, body)
+        self.is_sound = True
+        self.bytes_returned += plain.bytes_out
+        return found
+
+    def _exchange(
+        self, message: bytes, segments: Sequence[bytes | memoryview], control: Cancellation | None
+    ) -> tuple[FromWorker, memoryview]:
+        """Send, serve the host calls that come of it, and return the last word. Raises what the call fails with."""
+        outer = None
+        try:
+            if control is not None:
+                outer = control.attach(self)  # type: ignore[arg-type]
+                if control.cancelled:
+                    raise self._never_begun()
+            self.is_sound = False
+            self._lane.sent_bytes = 0
+            self._lane.send(message, segments)
+            return self._answer()
+        except BaseException as error:
+            self._cut_off(error)
+            raise
+        finally:
+            if control is not None:
+                control.attach(outer)
+
+    def _never_begun(self) -> ClocheError:
+        """What a call fails with that was cancelled before it began."""
+        return endings.stopped("interrupted", self._limits, self.settings.plugin)
+
+    def _answer(self, data: bytes = b"") -> tuple[FromWorker, memoryview]:
+        """The last word of an exchange, after the host calls before it; `data` was read already."""
+        while True:
+            message, body = self._lane.receive(self._most_bytes(), data)
+            reply = from_worker(message)
+            if not isinstance(reply, HostCall):
+                return reply, body
+            data = b""
+            self._serve(reply, body)
+
+    def _cut_off(self, error: BaseException) -> None:
+        """Take note of an exchange that came to no end. Raises what `error` means; returns where it means itself."""
+        if self.is_sound:  # it did not even begin
+            return
+        if isinstance(error, ChannelClosed):
+            raise self._lost() from None
+        if isinstance(error, FrameError | msgspec.DecodeError | ProtocolError):
+            raise self._broken(str(error)) from None
+        if not self._finished:  # in the middle of an exchange: nobody can go on with it
+            self.worker.kill("a call was given up in the middle")
+            self._finished = True
+
+    def _returned(self, callee: _Callee, reply: FromWorker, body: memoryview) -> tuple[object, Usage]:
+        """Value and usage of a call that was answered. Raises what it failed with."""
         if isinstance(reply, Failed):
             self._finished = True
             raise self._explain(reply, body)
-        return reply, body
+        if not isinstance(reply, Done):
+            raise self._broken("no answer to a call")
+        condition = reply.condition
+        output = condition.stdout_bytes + condition.stderr_bytes
+        if output > len(body):
+            raise self._broken("less output than it said")
+        usage = _usage(reply.cost)._replace(host_calls=self._host_calls)
+        try:
+            value, bytes_out = callee.plan.read_result(
+                body[: len(body) - output], self.bridge, self._limits.payload_bytes
+            )
+        except WireError as error:
+            raise self._broken(str(error)) from None
+        self._settle(condition, body[len(body) - output :])
+        self.calls += 1
+        self.bytes_returned += bytes_out
+        return value, usage
 
     def _most_bytes(self) -> int:
         limits = self._limits
         return 2 * (max(limits.payload_bytes, limits.host_call_bytes) + limits.output_bytes) + (1 << 20)
 
-    def _look(self) -> None:
-        """While the worker is silent. Raises when the call has to end."""
-        now = monotonic()
-        if now > self._end:
-            stop = self._stop = self._stop or "deadline"
-            self._finished = True
-            self.worker.kill(f"a call did not stop at its {stop}")
-            error = endings.stopped(stop, self._limits, self.settings.plugin)
-            error.usage = Usage(wall_ms=float(self._limits.deadline_ms), host_calls=self._host_calls)
-            raise error
-        if now < self._next_weighing:
-            return
-        self._next_weighing = now + SLICE_S
-        if self.worker.memory_bytes() > self.settings.memory_bytes:
-            self._finished = True
-            self.worker.kill("it took more memory than it may", is_crash=True, over_memory=True)
-            raise self._over_memory()
-
-    def _serve(self, lane: Channel, call: HostCall, body: memoryview) -> None:
+    def _serve(self, call: HostCall, body: memoryview) -> None:
         """One call of a host function, as far as the plugin's grants and limits go."""
         settings, limits = self.settings, self._limits
         if call.slot >= len(settings.slots):
@@ -463,13 +578,13 @@ class RemoteInstance:
                     error = endings.over_host_bytes(limits, settings.plugin)
                 if self._failure is None:
                     self._failure, self._failed = error, slot
-                lane.send(encode(Answer(False)), look=self._look)
+                self._lane.send(encode(Answer(False)))
                 return
         finally:
             self.serving = outer
         self._host_bytes += size_in + written.canonical_bytes
         try:
-            lane.send(encode(Answer(True)), written.segments, self._look)
+            self._lane.send(encode(Answer(True)), written.segments)
         except BaseException:
             written.settle(False)
             raise
@@ -526,11 +641,17 @@ class RemoteInstance:
         return error
 
     def _lost(self) -> BaseException:
-        """The worker ended in the middle of a call."""
+        """The worker ended in the middle of a call, or before it had taken anything of it."""
         self._finished = True
-        self.worker.wait(1.0)
+        is_unreached = not self._lane.was_read()
+        if not self.worker.wait(1.0):
+            self.worker.kill("it closed a lane", is_crash=True)
         if self._stop is not None or monotonic() > self._end:
-            return endings.stopped(self._stop or "deadline", self._limits, self.settings.plugin)
+            error = endings.stopped(self._stop or "deadline", self._limits, self.settings.plugin)
+            error.usage = Usage(wall_ms=float(self._limits.deadline_ms), host_calls=self._host_calls)
+            return error
+        if is_unreached:
+            return self._unreached()
         if self.worker.ran_out_of_memory:
             return self._over_memory()
         return EngineError(
@@ -539,6 +660,15 @@ class RemoteInstance:
             code="engine.worker-lost",
             plugin=self.settings.plugin,
             usage=Usage(host_calls=self._host_calls),
+        )
+
+    def _unreached(self) -> UnreachedError:
+        """The worker was gone before it had taken anything of a call."""
+        return UnreachedError(
+            f"the worker of {self.settings.plugin} ended before the call reached it: "
+            f"{self.worker.reason or 'why is not known'}; nothing took effect",
+            plugin=self.settings.plugin,
+            usage=Usage(),
         )
 
     def _broken(self, what: str) -> EngineError:
@@ -578,25 +708,25 @@ class RemoteInstance:
             self.serving = outer
         if self.worker.is_usable:
             self._close_there()
+        self.worker.watch.watched.pop(self, None)
+        self.worker.return_lane(self._lane)
         for failure in self.unclosed:
             if not isinstance(failure, Exception):
                 raise failure
 
     def _close_there(self) -> None:
         """Close the instance in the worker, which is killed when it does not answer soon."""
-        lane: Channel | None = None
+        self._stop = None
+        self._watch_for(CLOSE_S)
         try:
-            self._end = monotonic() + 1.0 + GRACE_S
-            lane = self.worker.borrow_lane()
-            lane.send(encode(Close(self._number)), look=self._look)
-            data, _ = lane.receive(0, self._look)
+            self._lane.send(encode(Close(self._number)))
+            data, _ = self._lane.receive(0)
             if not isinstance(from_worker(data), Closed):
                 raise ProtocolError
-            self.worker.return_lane(lane)
         except (ChannelClosed, FrameError, msgspec.DecodeError, ProtocolError, ClocheError):
-            if lane is not None:
-                self.worker.drop_lane(lane)
             self.worker.kill("it did not close an instance")
+        finally:
+            self._end = IDLE
 
     def _wire_limits(self, limits: Limits) -> dict[str, int] | None:
         if limits is self.settings.limits or limits == self.settings.limits:

@@ -6,6 +6,7 @@ a message checks the rest. Values travel in bodies, by `cloche.engine.codec.wire
 
 from __future__ import annotations
 
+import struct
 from typing import Annotated, Any
 
 import msgspec
@@ -84,16 +85,6 @@ class Close(Struct, frozen=True, array_like=True, tag=4):
     instance: Small
 
 
-class OpenLane(Struct, frozen=True, array_like=True, tag=5):
-    """A further lane; its socket comes along. On the control socket only."""
-
-
-class Interrupt(Struct, frozen=True, array_like=True, tag=6):
-    """Stop what an instance is doing. On the control socket only."""
-
-    instance: Small
-
-
 class Order(Struct, frozen=True, array_like=True, tag=7):
     """Which plugin to serve; descriptors of its code and mounts come along, in the order in which they are named."""
 
@@ -166,8 +157,14 @@ class Closed(Struct, frozen=True, array_like=True, tag=17):
     """An instance is gone."""
 
 
-FromHost = Make | Call | Answer | Close | OpenLane | Interrupt | Order
+FromHost = Make | Call | Answer | Close | Order
 FromWorker = Ready | Refused | Made | HostCall | Done | Failed | Closed
+
+CONTROL = struct.Struct("<I")
+"""What is said on the control socket: the number of the instance to stop, or `OPEN_LANE`. Always of one size, so that
+two that come at once are told apart."""
+OPEN_LANE = 0
+"""The descriptors of a further lane come along."""
 
 encode = msgspec.msgpack.Encoder().encode
 from_host = msgspec.msgpack.Decoder(FromHost).decode

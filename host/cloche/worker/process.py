@@ -25,8 +25,18 @@ from cloche.engine.installed import engine_library
 from cloche.errors import CODES, EngineError
 from cloche.model import KIB
 from cloche.text import one_line
-from cloche.worker.channel import Channel, ChannelClosed, FrameError, limit_waits, pair, send_whole
-from cloche.worker.messages import Interrupt, OpenLane, Order, Ready, Refused, encode, from_worker
+from cloche.worker.channel import Channel, ChannelClosed, FrameError, lane, pair, receive_whole, send_whole
+from cloche.worker.messages import (
+    CONTROL,
+    MAX_MESSAGE_BYTES,
+    OPEN_LANE,
+    Order,
+    Ready,
+    Refused,
+    encode,
+    from_worker,
+)
+from cloche.worker.watch import Watch
 
 START_TIMEOUT_S = 30.0
 """Longest time from the start of a worker until it serves."""
@@ -57,9 +67,9 @@ class WorkerProcess:
         """How it ended, in words, once it is dead."""
         self.ran_out_of_memory = False
         """Whether it ended for lack of memory, or was killed for having taken too much."""
+        self.watch = Watch(self)
         self._lock = threading.Lock()
         self._idle: list[Channel] = []
-        self._lanes: set[Channel] = set()
         self._tell_end = ended
         self._ended = threading.Event()
         self._started = threading.Event()
@@ -68,10 +78,9 @@ class WorkerProcess:
         self._process: subprocess.Popen[bytes] | None = None
         try:
             self._control, self._theirs = pair()
-            first, self._first_theirs = pair()
+            self._first, self._first_theirs = pair()
         except OSError as error:
             raise shortage("a worker cannot be started", error) from error
-        self._first = Channel(first)
         with starting_threads():
             threading.Thread(target=self._keep, name="cloche-worker", daemon=True).start()
         self._started.wait()
@@ -90,13 +99,12 @@ class WorkerProcess:
 
         Raises: EngineError: what the worker refused (`engine.cache`, `engine.instantiate`), `engine.worker-start`.
         """
-        channel = self._first
         try:
-            send_whole(channel.socket, encode(order), descriptors)
-            channel.socket.settimeout(START_TIMEOUT_S)
-            data, _ = channel.receive(0)
-            message = from_worker(data)
-        except (OSError, ChannelClosed, FrameError, msgspec.DecodeError) as error:
+            with self._first as first:
+                send_whole(first, encode(order), descriptors)
+                first.settimeout(START_TIMEOUT_S)
+                message = from_worker(receive_whole(first, MAX_MESSAGE_BYTES)[0])
+        except (OSError, FrameError, msgspec.DecodeError) as error:
             self.kill("it did not get ready")
             self._ended.wait(START_TIMEOUT_S)
             raise EngineError(
@@ -110,12 +118,7 @@ class WorkerProcess:
             self.kill("its lock does not hold")
             what = ", ".join(message.leaks) if isinstance(message, Ready) else "nonsense"
             raise EngineError(f"a worker could do what it must not: {what}", code="engine.worker-start")
-        channel.socket.settimeout(None)
-        limit_waits(channel.socket)
-        with self._lock:
-            self.level = Level(message.landlock_abi, message.seccomp, True)
-            self._lanes.add(channel)
-        self.return_lane(channel)
+        self.level = Level(message.landlock_abi, message.seccomp, True)
         return self.level
 
     def borrow_lane(self) -> Channel:
@@ -125,42 +128,30 @@ class WorkerProcess:
         except IndexError:
             pass
         try:
-            ours, theirs = pair()
+            channel, theirs = lane()
         except OSError as error:
             raise shortage("there is no further lane to a worker", error) from error
-        limit_waits(ours)
-        channel = Channel(ours)
-        with self._lock, theirs:
-            if not self.is_usable:
-                ours.close()
-                raise ChannelClosed
-            self._lanes.add(channel)
-            try:
-                socket.send_fds(self._control, [encode(OpenLane())], [theirs.fileno()])
-            except OSError as error:
-                self._lanes.discard(channel)
-                ours.close()
-                raise ChannelClosed from error
+        try:
+            with self._lock:
+                socket.send_fds(self._control, [CONTROL.pack(OPEN_LANE)], theirs)
+        except OSError as error:
+            channel.close()
+            raise ChannelClosed from error
+        finally:
+            for descriptor in theirs:
+                os.close(descriptor)
         return channel
 
     def return_lane(self, lane: Channel) -> None:
-        """Give a lane back after a whole exchange."""
-        with self._lock:
-            if self.is_usable:
-                self._idle.append(lane)
-                return
-        self.drop_lane(lane)
-
-    def drop_lane(self, lane: Channel) -> None:
-        """Close a lane on which an exchange was not finished."""
-        with self._lock:
-            self._lanes.discard(lane)
-        lane.close()
+        """Give a lane back; in the middle of an exchange only once the worker is not usable."""
+        self._idle.append(lane)
+        if not self.is_usable:
+            self._close_idle()
 
     def interrupt(self, instance: int) -> None:
         """Ask it to stop what an instance is doing. Never blocks for long; a dead worker is no matter."""
         with contextlib.suppress(OSError), self._lock:
-            self._control.send(encode(Interrupt(instance)), socket.MSG_DONTWAIT)
+            self._control.send(CONTROL.pack(instance), socket.MSG_DONTWAIT)
 
     def kill(self, why: str, *, is_crash: bool = False, over_memory: bool = False) -> None:
         """End it now; the first `why` becomes its reason. Idempotent, any thread, does not wait."""
@@ -215,20 +206,19 @@ class WorkerProcess:
             last = one_line(words.splitlines()[-1])[:500] if words else ""
             self.ran_out_of_memory |= "memory allocation of" in last
             self.reason = ": ".join(part for part in (self._wanted or f"it ended by {how}", last) if part)
-            idle, self._idle = self._idle, []
-            for lane in idle:
-                lane.close()
-            lanes = self._lanes - set(idle)
-            self._lanes = set()
             self._control.close()
-        for lane in lanes:  # whoever reads from one sees the end of the stream; the descriptor goes with its last user
-            with contextlib.suppress(OSError):
-                lane.socket.shutdown(socket.SHUT_RDWR)
-        if not self.level.rlimits:  # it never got as far as to be a lane
-            self._first.close()
+        self.watch.end()
+        self._close_idle()  # whoever uses another sees its end, and closes it
+        self._first.close()
         self._ended.set()
         if self._tell_end is not None:
             self._tell_end(self)
+
+    def _close_idle(self) -> None:
+        """Close the lanes of a worker that is gone. Any thread."""
+        with contextlib.suppress(IndexError):
+            while True:
+                self._idle.pop().close()
 
 
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from struct import Struct
 from struct import error as StructError  # noqa: N812
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
 from cloche.engine.codec.budget import Budget, Passing
 from cloche.engine.codec.compounds import ListPlan, MapPlan, OptionPlan, RecordPlan, ResultPlan, TuplePlan, VariantPlan
@@ -210,6 +210,16 @@ class WirePlan:
         self._result = None if result is None else _Scalars.of((result,), signature.fixed_out)
         self._signature = signature
 
+    def plain(self) -> PlainForm | None:
+        """The form of arguments and result where they are plain scalars, as many as there are, and nothing else."""
+        signature = self._signature
+        results = () if signature.result is None else (signature.result,)
+        if not all(type(plan) in EXACT for plan in (*signature.parameters, *results)):
+            return None
+        exact = tuple(EXACT[type(plan)] for plan in signature.parameters)
+        arguments, result = ("".join(map(_letter, plans)) for plans in (signature.parameters, results))
+        return PlainForm(exact, arguments, result, signature.fixed_in, signature.fixed_out)
+
     def write_arguments(
         self,
         args: Sequence[object],
@@ -367,13 +377,27 @@ class WirePlan:
         return values, fixed + start - call.left
 
 
+class PlainForm(NamedTuple):
+    """How `struct` packs arguments and result of a function, the exact types of its arguments, and canonical bytes."""
+
+    exact: tuple[type, ...]
+    arguments: str
+    result: str
+    bytes_in: int
+    bytes_out: int
+
+
+def _letter(plan: Any) -> str:
+    return KINDS[plan.type][1]
+
+
 class _Scalars:
     """A message of plain scalars only, packed and unpacked at one stroke."""
 
     __slots__ = ("bools", "exact", "fixed", "pack", "size", "unpack")
 
     def __init__(self, plans: Sequence[Any], fixed: int) -> None:
-        letters = [KINDS[plan.type][1] for plan in plans]
+        letters = list(map(_letter, plans))
         form = Struct("<" + "".join(letters))
         self.exact = tuple(EXACT[type(plan)] for plan in plans)
         self.fixed = fixed
@@ -950,4 +974,4 @@ def _read_result(plan: ResultPlan) -> Read:
     return read
 
 
-__all__ = ["Reading", "WireError", "WireHandles", "WirePlan", "Writing", "Written", "reader", "writer"]
+__all__ = ["PlainForm", "Reading", "WireError", "WireHandles", "WirePlan", "Writing", "Written", "reader", "writer"]
