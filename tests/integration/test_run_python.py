@@ -184,13 +184,11 @@ def test_a_mount_is_not_left_by_links(runner: cloche.ScriptRunner, tmp_path: Pat
 @pytest.mark.adversarial
 def test_files_are_bounded_and_removed(runner: cloche.ScriptRunner, code: str, tmp_path: Path) -> None:
     """Too many, too large or too deep: the script is stopped, and nothing stays on the disk."""
-    before = children()
     with pytest.raises(cloche.LimitError) as caught:
         runner.run(code, files={"a": "1"})
     assert caught.value.code == "limit.data"
     assert caught.value.usage is not None
     assert not list(Path(os.environ.get("TMPDIR", "/tmp")).glob("cloche-script-*"))
-    assert children() <= before
 
 
 @pytest.mark.parametrize("name", ["", "/etc/x", "../x", "a/../x", "a//b", ".", "a\0"])
