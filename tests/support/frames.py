@@ -1,0 +1,458 @@
+"""Frames that a hostile worker may send, and a driver that has the host read hundreds of thousands of them.
+
+`python -m support.frames --count 500000` (with `tests` on the path; `just frames` does it) prints what became of them
+and each finding: an exception that is not Cloche's, an exchange that did not end, an object of the host's that was not
+closed once, a value that is none of its type. The host's side is the real one, over a real socket.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import ctypes
+import math
+import os
+import random
+import resource
+import time
+import traceback
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, field
+from itertools import count
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from cloche.errors import ClocheError
+from cloche.wit.types import Prim, ResourceType
+from cloche.worker.instance import RemoteInstance
+from cloche.worker.messages import Closed, Condition, Done, Failed, HostCall, Made, Ready, Refused, encode
+from support.stand_in import (
+    ANSWERS,
+    CELL,
+    COST,
+    EXPORTS,
+    HANDLE,
+    LIMITS,
+    PLANS,
+    PLUGIN,
+    SETTINGS,
+    SLOT_PLANS,
+    WELL,
+    Numbers,
+    Offers,
+    StandIn,
+    Thing,
+)
+
+BATCH = 2_000
+"""Conversations between two reports."""
+STILL_S = 5.0
+"""An exchange that takes longer than this, though its deadline is 0.3 s away, hangs."""
+DEEPEST = 200
+"""Most levels of nesting in a message."""
+_HUGE = (0, 1, 2, 127, 128, 255, 256, 4096, 65535, 65536, 2**20, 2**24, 2**31 - 1, 2**31, 2**32 - 1)
+_CODES = (
+    "guest.trap",
+    "guest.exit",
+    "limit.fuel",
+    "limit.memory",
+    "grant.denied",
+    "engine.instantiate",
+    "engine.lock",
+    "x",
+)
+_HARMLESS = tuple(
+    at for at, plan in enumerate(SLOT_PLANS) if plan.function.name in {"add", "say", "make", "look", "mix"}
+)
+_ODD: tuple[object, ...] = (
+    None, True, False, -1, 0, 1, 255, 2**31 - 1, 2**31, 2**32, 2**63 - 1, 2**63, 2**64 - 1, -(2**63), 0.5, -0.5,
+    math.nan, "", "x", "\0\x1b[31m\u202e", "a" * 30_000, b"", b"\xff" * 40, [], [[]], {}, {0: 1}, {"a": []}, [0] * 70,
+    [1] * 20_000, msgspec.msgpack.Ext(5, b"ext"),
+)  # fmt: skip
+
+
+def framed(message: bytes, body: bytes = b"") -> bytes:
+    """A whole frame."""
+    return len(message).to_bytes(4, "little") + len(body).to_bytes(4, "little") + message + body
+
+
+class Script:
+    """Writes the frames of one conversation, good and hostile ones. The same for the same `chance`."""
+
+    def __init__(self, chance: random.Random) -> None:
+        self._chance = chance
+        self._numbers = Numbers(self._number)
+        self._cells = count(100)
+        self.is_good = False
+        """Whether handles are those that a good worker would name, as far as one can tell beforehand."""
+
+    def _number(self, resource: ResourceType, is_own: bool) -> int:
+        if not self.is_good:
+            return self._chance.choice((1, 1, 2, 3, 4, 5, 20, 100, 101, 0, 2**31, 2**32 - 1))
+        if resource == CELL:
+            return next(self._cells)
+        return self._chance.choice((2, 3)) if is_own else 1
+
+    def condition(self) -> Condition:
+        """How the worker says that the instance is."""
+        chance = self._chance
+        if self.is_good or chance.random() < 0.7:
+            return WELL
+        dropped = chance.choice(([], [1], [2, 1], [1, 1], [99]))
+        return Condition(chance.random() < 0.9, chance.random() < 0.1, False, {}, dropped, 3, 2, 0, 1)
+
+    def made(self) -> tuple[bytes, bytes]:
+        return encode(Made(COST, WELL)), b""
+
+    def host_call(self) -> tuple[bytes, bytes]:
+        """A call of a host function, with arguments that fit."""
+        slot = self._chance.choice(_HARMLESS) if self.is_good else self._chance.randrange(len(SLOT_PLANS) - 1)
+        values = {
+            "add": (1, 2),
+            "say": ("hello",),
+            "take": (HANDLE,),
+            "look": (HANDLE,),
+            "swap": ([HANDLE] * self._chance.randrange(3),),
+            "mix": ("dot", [{"x": 1, "is_far": False, "weight": 0.0}] * 3, {"f1"}, self._chance.choice((None, "x"))),
+        }.get(SLOT_PLANS[slot].function.name, ())
+        body = SLOT_PLANS[slot].write_arguments(values, self._numbers, 1 << 20)
+        dropped = [1] if self._chance.random() < 0.05 and not self.is_good else []
+        return encode(HostCall(slot, dropped)), b"".join(body.segments)
+
+    def done(self, index: int) -> tuple[bytes, bytes]:
+        """The result of export `index`."""
+        condition = self.condition()
+        value: Any = ANSWERS[index][1]
+        if ANSWERS[index][0] is Prim.STRING and self._chance.random() < 0.2:
+            value *= self._chance.choice((100, 4000, 7000))
+        written = PLANS[index].write_result(value, self._numbers, 1 << 20, by_host=True)
+        output = b"o" * condition.stdout_bytes + b"e" * condition.stderr_bytes
+        return encode(Done(COST, condition)), b"".join((*written.segments, output))
+
+    def failed(self) -> tuple[bytes, bytes]:
+        """A failure of a call."""
+        chance, condition = self._chance, self.condition()
+        by_host, kind = chance.random() < 0.2, chance.choice((None, "unreachable"))
+        said = Failed(chance.choice(_CODES), "it failed", by_host, kind, None, "at 0x0", None, COST, condition)
+        return encode(said), b"o" * condition.stdout_bytes + b"e" * condition.stderr_bytes
+
+    def answer(self, index: int) -> Iterator[tuple[bytes, bytes]]:
+        """What a good worker says to one call."""
+        self.is_good = True
+        for _ in range(self._chance.choice((0, 0, 1, 2, 4))):
+            yield self.host_call()
+        yield self.done(index)
+        self.is_good = False
+
+    def _any(self) -> tuple[bytes, bytes]:
+        """A whole frame of any kind, where it fits and where it does not."""
+        chance = self._chance
+        match chance.randrange(9):
+            case 0:
+                return self.made()
+            case 1:
+                return encode(Closed()), b""
+            case 2:
+                return encode(Ready(5, True, [])), b""
+            case 3:
+                return encode(Refused("engine.lock", "no")), b""
+            case 4 | 5:
+                return self.done(chance.randrange(len(ANSWERS)))
+            case 6:
+                return self.failed()
+            case _:
+                return self.host_call()
+
+    def hostile(self, index: int) -> bytes:
+        """A frame that a call of export `index` should not get."""
+        chance = self._chance
+        message, body = self.done(index) if chance.random() < 0.4 else self._any()
+        match chance.randrange(13):
+            case 0:
+                return chance.randbytes(chance.randrange(1, 300))
+            case 1:
+                return framed(chance.randbytes(chance.randrange(100)), chance.randbytes(chance.randrange(100)))
+            case 2:  # lengths that are not those of what follows
+                sizes = [len(message), len(body)]
+                at = chance.randrange(2)
+                sizes[at] = chance.choice((*_HUGE, sizes[at] + 1, max(0, sizes[at] - 1)))
+                return b"".join(size.to_bytes(4, "little") for size in sizes) + message + body
+            case 3 | 4 | 5:
+                return framed(self._odd(message), body)
+            case 6 | 7:
+                return framed(message, self._edited(body))
+            case 8:
+                return framed(self._edited(message), body)
+            case 9:
+                return self._edited(framed(message, body))
+            case 10:  # a message with the body of another
+                return framed(message, self._any()[1])
+            case 11:
+                return framed(deepened(message, chance.randrange(DEEPEST)), body)
+            case _:
+                return framed(*self._any())
+
+    def _edited(self, data: bytes) -> bytes:
+        """Some bytes changed, cut out, put in, doubled, or replaced by a number that promises much."""
+        chance, out = self._chance, bytearray(data or b"\0")
+        for _ in range(chance.choice((1, 1, 1, 2, 4))):
+            at = chance.randrange(len(out) + 1)
+            match chance.randrange(7):
+                case 0 | 1 if at < len(out):
+                    out[at] ^= 1 << chance.randrange(8)
+                case 2 if at < len(out):
+                    out[at] = chance.choice((0, 1, 0x7F, 0x80, 0xC0, 0xDD, 0xFF))
+                case 3:
+                    out[at : at + 4] = chance.choice(_HUGE).to_bytes(4, "little")
+                case 4:
+                    del out[at : at + chance.choice((1, 4, len(out)))]
+                case 5:
+                    out[at:at] = chance.randbytes(chance.randrange(1, 9))
+                case _:
+                    out[at:at] = out[: chance.randrange(len(out) + 1)]
+        return bytes(out[:100_000])
+
+    def _odd(self, message: bytes) -> bytes:
+        """A message with a part of another type, sign, size or depth; or one part too many or too few."""
+        chance = self._chance
+        whole = msgspec.msgpack.decode(message)
+        parts = [whole]
+        while isinstance(inner := parts[-1][at := chance.randrange(len(parts[-1]))], list) and inner and len(parts) < 4:
+            parts.append(inner)
+        odd = chance.choice(_ODD)
+        match chance.randrange(6):
+            case 0:
+                del parts[-1][at:]
+            case 1:
+                parts[-1].insert(chance.choice((at, len(parts[-1]))), odd)
+            case _:
+                parts[-1][at] = odd
+        return bytes(encode(whole))
+
+
+def deepened(message: bytes, levels: int) -> bytes:
+    """A message with one part more than it should have, nested that deep."""
+    return bytes((message[0] + 1,)) + message[1:] + b"\x91" * levels + b"\xc0"
+
+
+@dataclass
+class Tally:
+    """What became of conversations. `frames` are the hostile ones that the host read, `good` the others."""
+
+    conversations: int = 0
+    frames: int = 0
+    good: int = 0
+    outcomes: Counter[str] = field(default_factory=Counter)
+    findings: list[str] = field(default_factory=list)
+    longest_s: float = 0.0
+    wall_s: float = 0.0
+    peak_bytes: int = 0
+    grown_bytes: int = 0
+
+    def add(self, other: Tally) -> None:
+        """Count another's in."""
+        self.conversations += other.conversations
+        self.frames += other.frames
+        self.good += other.good
+        self.outcomes.update(other.outcomes)
+        self.findings += other.findings
+        self.longest_s = max(self.longest_s, other.longest_s)
+        self.peak_bytes = max(self.peak_bytes, other.peak_bytes)
+
+    def __str__(self) -> str:
+        shown = ", ".join(f"{code} {count}" for code, count in self.outcomes.most_common())
+        return (
+            f"{self.frames} hostile frames and {self.good} good ones in {self.conversations} conversations, "
+            f"{self.wall_s:.0f} s: {len(self.findings)} findings; the longest exchange took {self.longest_s:.2f} s; "
+            f"peak {self.peak_bytes >> 20} MiB resident, grown by {self.grown_bytes / 2**20:.1f} MiB\n  {shown}"
+        )
+
+
+def converse(numbers: range) -> Tally:
+    """Hold these conversations, one after the other. Blocking."""
+    tally, started = Tally(), time.monotonic()
+    for number in numbers:
+        _Conversation(number, tally).hold()
+    tally.wall_s = time.monotonic() - started
+    tally.peak_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return tally
+
+
+class _Conversation:
+    """One instance in one stand-in: perhaps some good calls, then one that is answered with hostile frames."""
+
+    def __init__(self, number: int, tally: Tally) -> None:
+        self._number, self._tally = number, tally
+        self._chance = random.Random(number)
+        self._script = Script(self._chance)
+        self._worker, self._offers = StandIn(), Offers()
+        self._lent, self._given = Thing(), list[Thing]()
+        self._unsent: set[Thing] = set()
+        self._returned: list[object] = []
+        self._frames: list[bool] = []
+
+    def hold(self) -> None:
+        """Everything, with what must be true at its end."""
+        instance: RemoteInstance | None = None
+        try:
+            with_made = self._chance.random() < 0.95
+            self._frames.append(not with_made)
+            self._worker.say(
+                framed(*self._script.made()) if with_made else self._script.hostile(0), is_last=not with_made
+            )
+            instance = self._timed(lambda: RemoteInstance(self._worker, SETTINGS, lambda _: self._offers.targets))  # type: ignore[arg-type]
+            if instance is not None:
+                self._talk(instance)
+        finally:
+            if instance is not None:
+                self._worker.say(framed(encode(Closed())), is_last=True)
+                self._timed(instance.close)
+                if instance.unclosed:
+                    self._find(f"closing failed with {instance.unclosed!r}")
+            self._worker.end()
+        self._tally.conversations += 1
+        read = self._frames[: self._worker.received]
+        self._tally.frames += sum(read)
+        self._tally.good += len(read) - sum(read)
+        self._ensure_closed()
+
+    def _talk(self, instance: RemoteInstance) -> None:
+        for _ in range(self._chance.choice((0, 0, 0, 1, 3))):
+            index = self._chance.randrange(len(EXPORTS))
+            frames = [framed(*frame) for frame in self._script.answer(index)]
+            if not self._call(instance, index, frames, [False] * len(frames), is_last=False):
+                return
+        index = self._chance.randrange(len(EXPORTS))
+        frames: list[bytes] = []
+        hostile: list[bool] = []
+        while len(frames) < 6 and not (any(hostile) and self._chance.random() < 0.3):
+            hostile.append(self._chance.random() < 0.8)
+            frames.append(self._script.hostile(index) if hostile[-1] else framed(*self._script.host_call()))
+        frames.append(framed(*self._script.done(index)))
+        hostile.append(False)
+        # Some leave the host waiting until the deadline; most end, as a worker that was killed does.
+        self._call(instance, index, frames, hostile, is_last=self._chance.random() < 0.999)
+
+    def _call(
+        self, instance: RemoteInstance, index: int, frames: list[bytes], hostile: list[bool], *, is_last: bool
+    ) -> bool:
+        self._frames += hostile
+        self._worker.say(b"".join(frames), is_last=is_last)
+        given = Thing() if self._chance.random() < 0.3 else None
+        before = self._worker.received
+        arguments = ("hello", self._lent, given, [1, 2, 3])
+        found = self._timed(lambda: instance.call(EXPORTS[index], arguments, LIMITS))
+        if given is not None:
+            self._given.append(given)
+            if self._worker.received == before:  # the call never began: the object stays its caller's
+                self._unsent.add(given)
+        if found is None:
+            return False
+        value, usage = found
+        self._tally.outcomes["a value"] += 1
+        seen = Numbers(lambda _resource, _is_own: 0)
+        try:
+            PLANS[index].write_result(value, seen, 1 << 30, by_host=False)
+            if any(not math.isfinite(part) or part < 0 for part in usage if part is not None):
+                self._find(f"a usage of {usage}")
+        except ClocheError as error:
+            self._find(f"a value that is none of its type: {error}")
+        self._returned += seen.given
+        return instance.is_sound and not instance.finished
+
+    def _timed(self, act: Any) -> Any:
+        """What `act` gives; None after an error of Cloche's, which is counted."""
+        started = time.monotonic()
+        try:
+            return act()
+        except ClocheError as error:
+            self._tally.outcomes[error.code] += 1
+            if error.plugin != PLUGIN:
+                self._find(f"{error.code} is of {error.plugin!r}")
+        except BaseException:
+            self._tally.outcomes["foreign"] += 1
+            self._find(f"a foreign exception\n{traceback.format_exc()[-1500:]}")
+        finally:
+            took = time.monotonic() - started
+            self._tally.longest_s = max(self._tally.longest_s, took)
+            if took > STILL_S:
+                self._find(f"an exchange took {took:.1f} s")
+        return None
+
+    def _ensure_closed(self) -> None:
+        if self._lent.closed:
+            self._find("an object that was lent is closed")
+        elsewhere = {id(thing) for thing in (*self._returned, *self._offers.returned)}
+        for thing in (*self._offers.made, *self._given):
+            wanted = 0 if id(thing) in elsewhere or thing in self._unsent else 1
+            if thing.closed != wanted:
+                self._find(f"an object was closed {thing.closed} times instead of {wanted}")
+        if self._offers.calls > 10 * LIMITS.host_calls:
+            self._find(f"{self._offers.calls} host calls")
+
+    def _find(self, what: str) -> None:
+        self._tally.findings.append(f"conversation {self._number}: {what}")
+
+
+def resident_bytes() -> int:
+    """Memory of this process now, once what is free was given back."""
+    with contextlib.suppress(AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
+    return int(Path("/proc/self/statm").read_bytes().split()[1]) * resource.getpagesize()
+
+
+def _batch(numbers: range) -> tuple[Tally, int, int]:
+    tally = converse(numbers)
+    return tally, os.getpid(), resident_bytes()
+
+
+def drive(frames: int, *, first: int = 0, jobs: int = 0) -> Tally:
+    """Converse until `frames` hostile frames were read, in `jobs` processes. Blocking.
+
+    A process that dies, or does not report for minutes, raises what `concurrent.futures` says of it.
+    """
+    tally, started = Tally(), time.monotonic()
+    sizes: dict[int, list[int]] = {}
+    jobs = jobs or os.cpu_count() or 1
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        running: set[Future[tuple[Tally, int, int]]] = set()
+        while tally.frames < frames or running:
+            while tally.frames < frames and len(running) < 2 * jobs:
+                running.add(pool.submit(_batch, range(first, first + BATCH)))
+                first += BATCH
+            done = next(as_completed(running, timeout=BATCH * STILL_S))
+            running.remove(done)
+            part, process, size = done.result()
+            tally.add(part)
+            sizes.setdefault(process, []).append(size)
+    tally.wall_s = time.monotonic() - started
+    tally.grown_bytes = max(grown(each) for each in sizes.values())
+    return tally
+
+
+def grown(sizes: list[int]) -> int:
+    """How much memory grew from the second report on; the first comes with what is made once."""
+    return max(sizes[1:]) - sizes[1] if len(sizes) > 2 else 0
+
+
+def _words(arguments: list[str] | None = None) -> Iterator[str]:
+    parser = argparse.ArgumentParser(description="Have the host read hostile frames from a worker that is none.")
+    parser.add_argument("--count", type=int, default=500_000)
+    parser.add_argument("--first", type=int, default=0, help="number of the first conversation")
+    parser.add_argument("--jobs", type=int, default=0, help="processes at once; one for each core by default")
+    given = parser.parse_args(arguments)
+    tally = drive(given.count, first=given.first, jobs=given.jobs)
+    yield str(tally)
+    yield from tally.findings[:50]
+    if tally.findings:
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    for text in _words():
+        print(text, flush=True)
