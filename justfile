@@ -46,6 +46,10 @@ mutants *args: setup
 frames *args: setup
     @cd tests && python -m support.frames "$@"
 
+# Kill workers under load and compare what their callers were told with what happened: 100 times, or --count N
+kills *args: setup
+    @cd tests && python -m support.kills "$@"
+
 # Build every guest under guests/ to a component
 guests: setup
     @for manifest in guests/*/plugin.toml; do cloche build "$(dirname "$manifest")" || exit; done

@@ -10,7 +10,8 @@ import pytest
 from cloche.errors import ClocheError
 from cloche.worker.instance import RemoteInstance
 from cloche.worker.messages import Made, encode
-from support.frames import converse, deepened, framed, grown, resident_bytes
+from support.frames import converse, deepened, framed
+from support.ledger import grown, resident_bytes
 from support.stand_in import COST, LIMITS, SETTINGS, WELL, Offers, StandIn
 
 pytestmark = pytest.mark.adversarial

@@ -8,8 +8,6 @@ closed once, a value that is none of its type. The host's side is the real one, 
 from __future__ import annotations
 
 import argparse
-import contextlib
-import ctypes
 import math
 import os
 import random
@@ -22,7 +20,6 @@ from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from itertools import count
 from multiprocessing import get_context
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -31,6 +28,7 @@ from cloche.errors import ClocheError
 from cloche.wit.types import Prim, ResourceType
 from cloche.worker.instance import RemoteInstance
 from cloche.worker.messages import Closed, Condition, Done, Failed, HostCall, Made, Ready, Refused, encode
+from support.ledger import grown, resident_bytes
 from support.stand_in import (
     ANSWERS,
     CELL,
@@ -324,8 +322,8 @@ class _Conversation:
     def _talk(self, instance: RemoteInstance) -> None:
         for _ in range(self._chance.choice((0, 0, 0, 1, 3))):
             index = self._chance.randrange(len(EXPORTS))
-            frames = [framed(*frame) for frame in self._script.answer(index)]
-            if not self._call(instance, index, frames, [False] * len(frames), is_last=False):
+            answer = [framed(*frame) for frame in self._script.answer(index)]
+            if not self._call(instance, index, answer, [False] * len(answer), is_last=False):
                 return
         index = self._chance.randrange(len(EXPORTS))
         frames: list[bytes] = []
@@ -399,13 +397,6 @@ class _Conversation:
         self._tally.findings.append(f"conversation {self._number}: {what}")
 
 
-def resident_bytes() -> int:
-    """Memory of this process now, once what is free was given back."""
-    with contextlib.suppress(AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)
-    return int(Path("/proc/self/statm").read_bytes().split()[1]) * resource.getpagesize()
-
-
 def _batch(numbers: range) -> tuple[Tally, int, int]:
     tally = converse(numbers)
     return tally, os.getpid(), resident_bytes()
@@ -433,11 +424,6 @@ def drive(frames: int, *, first: int = 0, jobs: int = 0) -> Tally:
     tally.wall_s = time.monotonic() - started
     tally.grown_bytes = max(grown(each) for each in sizes.values())
     return tally
-
-
-def grown(sizes: list[int]) -> int:
-    """How much memory grew from the second report on; the first comes with what is made once."""
-    return max(sizes[1:]) - sizes[1] if len(sizes) > 2 else 0
 
 
 def _words(arguments: list[str] | None = None) -> Iterator[str]:
