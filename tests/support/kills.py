@@ -95,8 +95,8 @@ class Tally:
     def __str__(self) -> str:
         codes = ", ".join(f"{code} {len(tickets)}" for code, tickets in self.failed.items())
         return (
-            f"{self.kills} kills in {self.wall_s:.0f} s: {len(self.findings)} findings; {len(self.done)} calls gave their "
-            f"value, failed: {codes or 'none'}; {self.effects} effects on the host"
+            f"{self.kills} kills in {self.wall_s:.0f} s: {len(self.findings)} findings; {len(self.done)} calls gave "
+            f"their value, failed: {codes or 'none'}; {self.effects} effects on the host"
         )
 
 

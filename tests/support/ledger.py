@@ -47,11 +47,12 @@ class Ledger:
         assert grown <= most_grown_bytes, f"memory grew by {grown} bytes, {most_grown_bytes} are allowed"
 
 
-def resident_bytes() -> int:
-    """Memory of this process now, once what is free was given back."""
-    with contextlib.suppress(AttributeError):  # another C library
-        ctypes.CDLL(None).malloc_trim(0)
-    return int(Path("/proc/self/statm").read_bytes().split()[1]) * resource.getpagesize()
+def resident_bytes(process: int | None = None) -> int:
+    """Memory of a process now; of this one, once what is free was given back."""
+    if process is None:
+        with contextlib.suppress(AttributeError):  # another C library
+            ctypes.CDLL(None).malloc_trim(0)
+    return int(Path(f"/proc/{process or 'self'}/statm").read_bytes().split()[1]) * resource.getpagesize()
 
 
 def grown(sizes: Sequence[int]) -> int:
@@ -72,7 +73,7 @@ def _links() -> list[str]:
     found = []
     for link in Path("/proc/self/fd").iterdir():
         with contextlib.suppress(OSError):
-            found.append(os.readlink(link))
+            found.append(str(link.readlink()))
     return found
 
 

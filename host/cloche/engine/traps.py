@@ -35,10 +35,13 @@ KINDS: tuple[tuple[str, str], ...] = (
     ("handle", "resource table"),
     ("handle", "borrow handles still remain"),
     ("payload", "hostcall"),
+    ("memory", "out of memory (failed to allocate"),
     ("invalid-value", "invalid utf-8"),
-    ("invalid-value", "invalid `char`"),
+    ("invalid-value", "`char`"),
     ("invalid-value", "discriminant"),
     ("invalid-value", "pointer not aligned"),
+    ("invalid-value", "pointer is not aligned"),
+    ("invalid-value", "realloc return"),
     ("invalid-value", "out of bounds"),
 )
 
