@@ -18,7 +18,7 @@ from cloche.errors import ClocheError
 from cloche.model import MIB, Tier
 from cloche.observe.events import Event, EventKind
 from cloche.runtime.plugin import Plugin
-from support.hazard_cases import CALLS, CASES, GUESTS, HARMLESS, LIAR, TIERS, WELL, Case
+from support.hazard_cases import CALLS, CASES, GUESTS, HARMLESS, TIERS, VALUES, WELL, Case
 from support.hostile_guests import HostileCapability, HostileHost, dweller
 from support.ledger import Ledger, grown, resident_bytes
 from support.wat_plugins import BASICS, TRUSTED, open_host, shared_home, write_plugin
@@ -123,7 +123,7 @@ TURNS = 6
 @pytest.mark.parametrize("tier", TIERS)
 def test_memory_stays_what_it_was(stage: Stage, tier: Tier) -> None:
     """Hundreds of harms one after the other leave no memory behind, in the host and in the worker that they ran in."""
-    cases = [case for case in (*LIAR, *CALLS) if "eat" not in case.name]
+    cases = [case for case in (*VALUES, *CALLS) if "eat" not in case.name]
     sizes: list[int] = []
     workers: list[int] = []
     for _ in range(ROUNDS):
@@ -132,7 +132,7 @@ def test_memory_stays_what_it_was(stage: Stage, tier: Tier) -> None:
                 stage.turn(case, tier)
         sizes.append(resident_bytes())
         if tier is Tier.UNTRUSTED:
-            worker = stage.workers[stage.plugin(LIAR[0], tier).id]
+            worker = stage.workers[stage.plugin(VALUES[0], tier).id]
             workers.append(resident_bytes(worker))
     assert set(stage.side.forget()) <= {1}
     print(sizes, workers)

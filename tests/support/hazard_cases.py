@@ -167,7 +167,7 @@ FLOODS = [
          lambda plugin, _: repeat_text(plugin), "limit.payload"),
 ]  # fmt: skip
 
-LIAR = [
+VALUES = [
     Case("H7", "bytes-beyond", "bytes outside of memory", "liar", lie("bytes", BEYOND, 100), "guest.invalid-value"),
     Case("H7", "bytes-most", "four gigabytes of bytes", "liar", lie("bytes", 0, 2**32 - 1), "guest.invalid-value"),
     Case("H7", "text-beyond", "a text outside of memory", "liar", lie("text", BEYOND, 100), "guest.invalid-value"),
@@ -260,7 +260,7 @@ CALLS = [
          lambda plugin, _: ensure(plugin[""].found() == 0), HARMLESS),
 ]  # fmt: skip
 
-CASES = (*SPINS, *FLOODS, *LIAR, *CALLS)
+CASES = (*SPINS, *FLOODS, *VALUES, *CALLS)
 
 
 def ensure(is_so: bool) -> None:
