@@ -101,6 +101,7 @@ ENDS = {
     "abort": "engine.worker-lost",
     "exit": "engine.worker-lost",
     "close": "engine.worker-lost",
+    "sever": "engine.worker-lost",
     "last-words": "engine.worker-lost",
     "shared-memory": "limit.memory",
     "data": "limit.deadline",

@@ -168,6 +168,7 @@ class Thing:
 class Offers:
     """The host's side of `IMPORTS`: counts its calls, and keeps what it made and what it was given back."""
 
+    on_make: Callable[[], None] = lambda: None
     calls: int = 0
     made: list[Thing] = field(default_factory=list)
     returned: list[Thing] = field(default_factory=list)
@@ -183,6 +184,7 @@ class Offers:
     def make(self) -> Thing:
         self.calls += 1
         self.made.append(Thing())
+        self.on_make()
         return self.made[-1]
 
     def take(self, thing: Thing) -> None:

@@ -181,6 +181,17 @@ def _close_everything() -> bytes:
     return b""
 
 
+def _sever() -> bytes:
+    """Ends every connection and lives on."""
+    os._exit = lambda _status: time.sleep(600)  # type: ignore[assignment, return-value]  # its main thread would go
+    _control[0].shutdown(socket.SHUT_RDWR)
+    for descriptor in range(3, 1024):
+        with suppress(OSError):
+            LIBC.shutdown(descriptor, 2)
+    time.sleep(600)
+    return b""
+
+
 DEEDS: dict[str, Callable[[], bytes]] = {
     "try": _try_all,
     "crash": _crash,
@@ -194,4 +205,5 @@ DEEDS: dict[str, Callable[[], bytes]] = {
     "chatter": _chatter,
     "hush": _hush,
     "close": _close_everything,
+    "sever": _sever,
 }
