@@ -7,9 +7,12 @@ a few lines here; `tests/adversarial/test_hazards.py` does each in both wasm tie
 from __future__ import annotations
 
 import struct
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
+
+import pytest
 
 from cloche.model import Tier
 from cloche.runtime.plugin import Plugin
@@ -103,6 +106,29 @@ def fail(_: Plugin) -> None:
     raise ValueError("a mistake of the host")
 
 
+def ensure(is_so: bool) -> None:
+    assert is_so
+
+
+def give_much(plugin: Plugin, _: HostileHost) -> object:
+    """Two megabytes where one is allowed."""
+    assert plugin[""].grow(40) == 1
+    return plugin[""].give.options(payload=1_000_000)(2_000_000)
+
+
+def leave(plugin: Plugin, side: HostileHost) -> None:
+    """The caller gets what was raised, and nobody else."""
+    side.action = lambda: sys.exit(3)
+    with pytest.raises(SystemExit, match="3"):
+        plugin[""].act(1)
+
+
+def repeat_text(plugin: Plugin, _: HostileHost) -> object:
+    """A list that fits the guest's 128 KiB of memory and says half a gigabyte."""
+    plugin[LIES].swallow(struct.pack("<II", 65_536, 65_536) * 7_000)
+    return plugin[LIES].texts(4_096, 7_000)
+
+
 BEYOND = 0xFFFFFFF0
 MINUTE_NS = 60 * 10**9
 TINY = 'memory = "4MiB"\n'
@@ -162,9 +188,8 @@ FLOODS = [
     Case("H39", "log", "a flood of log messages", "dweller", do("log", 4, 1024, 100, 9_000), HARMLESS),
     Case("H39", "log-bytes", "a flood of log text", "dweller", do("log", 4, 1024, 20_000, 9_000), "limit.host-calls"),
     Case("H7", "dice", "a terabyte of randomness", "dweller", do("dice", 2**40), "guest.trap"),
-    Case("H7", "payload", "a result above the limit", "basics", lambda plugin, _: give_much(plugin), "limit.payload"),
-    Case("H7", "same-texts", "thousands of texts that are all the same 64 KiB", "liar",
-         lambda plugin, _: repeat_text(plugin), "limit.payload"),
+    Case("H7", "payload", "a result above the limit", "basics", give_much, "limit.payload"),
+    Case("H7", "same-texts", "thousands of texts that are all the same 64 KiB", "liar", repeat_text, "limit.payload"),
 ]  # fmt: skip
 
 VALUES = [
@@ -253,6 +278,7 @@ CALLS = [
          acting(lambda plugin: plugin[""].next(), "act", 1), "usage.re-entry", "restarts = 10000\n",
          instances="single"),
     Case("H15", "host-error", "a host function that fails", "liar", acting(fail, "act", 1), "capability.backend"),
+    Case("H15", "host-exit", "a host function that wants to end the process", "liar", leave, HARMLESS),
     Case("H14", "act-trap", "a trap after the host was called", "liar", do("act_trap"), "guest.trap"),
     Case("H14", "exit", "an exit in the middle", "dweller", do("leave", False), "guest.exit"),
     Case("H14", "exit-failed", "an exit that says failure", "dweller", do("leave", True), "guest.exit"),
@@ -261,19 +287,3 @@ CALLS = [
 ]  # fmt: skip
 
 CASES = (*SPINS, *FLOODS, *VALUES, *CALLS)
-
-
-def ensure(is_so: bool) -> None:
-    assert is_so
-
-
-def give_much(plugin: Plugin) -> object:
-    """Two megabytes where one is allowed."""
-    assert plugin[""].grow(40) == 1
-    return plugin[""].give.options(payload=1_000_000)(2_000_000)
-
-
-def repeat_text(plugin: Plugin) -> object:
-    """A list that fits the guest's 128 KiB of memory and says half a gigabyte."""
-    plugin[LIES].swallow(struct.pack("<II", 65_536, 65_536) * 7_000)
-    return plugin[LIES].texts(4_096, 7_000)
