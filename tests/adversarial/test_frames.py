@@ -12,7 +12,8 @@ from cloche.errors import ClocheError
 from cloche.wit.types import OwnType
 from cloche.worker.instance import RemoteInstance
 from cloche.worker.messages import Condition, Done, HostCall, Made, encode
-from support.frames import converse, deepened, framed
+from support.frames import converse
+from support.hostile_frames import deepened, framed
 from support.ledger import grown, resident_bytes
 from support.stand_in import ANSWERS, COST, EXPORTS, LIMITS, SETTINGS, THING, WELL, Offers, StandIn, Thing
 
