@@ -31,6 +31,7 @@ from support.stand_in import (
     LIMITS,
     PLANS,
     PLUGIN,
+    SCALARS,
     SETTINGS,
     Numbers,
     Offers,
@@ -147,9 +148,10 @@ class _Conversation:
     ) -> bool:
         self._frames += hostile
         self._worker.say(b"".join(frames), is_last=is_last)
-        given = Thing() if self._chance.random() < 0.3 else None
+        takes_scalars = EXPORTS[index].function.params == SCALARS
+        given = Thing() if self._chance.random() < 0.3 and not takes_scalars else None
         before = self._worker.received
-        arguments = ("hello", self._lent, given, [1, 2, 3])
+        arguments = (7, True, 0.5) if takes_scalars else ("hello", self._lent, given, [1, 2, 3])
         found = self._timed(lambda: instance.call(EXPORTS[index], arguments, LIMITS))
         if given is not None:
             self._given.append(given)

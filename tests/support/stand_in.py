@@ -73,7 +73,7 @@ HOLDER = RecordType(_named("holder"), (Field("name", Prim.STRING), Field("thing"
 
 HANDLE = object()
 """Whatever `Numbers` gives a number for."""
-ANSWERS: tuple[tuple[Type | None, object], ...] = (
+_OF_MUCH: tuple[tuple[Type | None, object], ...] = (
     (None, None),
     (Prim.BOOL, True),
     (Prim.U64, 7),
@@ -101,7 +101,14 @@ ANSWERS: tuple[tuple[Type | None, object], ...] = (
     (TupleType((OwnType(CELL), OptionType(OwnType(THING)), Prim.STRING)), (HANDLE, None, "x")),
     (ListType(HOLDER), [{"name": "a", "thing": HANDLE}, {"name": "", "thing": None}]),
 )
-"""Result types of the exports, each with a value."""
+_OF_SCALARS: tuple[tuple[Type | None, object], ...] = (
+    (None, None),
+    (Prim.BOOL, False),
+    (Prim.S64, -7),
+    (Prim.F32, 1.5),
+)
+ANSWERS = (*_OF_MUCH, *_OF_SCALARS)
+"""Result types of the exports, each with a value. The last few take scalars only, the others `PARAMS`."""
 
 PARAMS = (
     Param("text", Prim.STRING),
@@ -109,7 +116,11 @@ PARAMS = (
     Param("given", OptionType(OwnType(THING))),
     Param("numbers", ListType(Prim.U32)),
 )
-FUNCTIONS = tuple(Function(f"f{index}", FunctionKind.FREE, PARAMS, result) for index, (result, _) in enumerate(ANSWERS))
+SCALARS = (Param("count", Prim.U32), Param("is-far", Prim.BOOL), Param("weight", Prim.F64))
+FUNCTIONS = tuple(
+    Function(f"f{index}", FunctionKind.FREE, PARAMS if index < len(_OF_MUCH) else SCALARS, result)
+    for index, (result, _) in enumerate(ANSWERS)
+)
 EXPORTS = tuple(Export(None, function) for function in FUNCTIONS)
 
 
