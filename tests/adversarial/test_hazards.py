@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,8 @@ from cloche.errors import ClocheError
 from cloche.model import MIB, Tier
 from cloche.observe.events import Event, EventKind
 from cloche.runtime.plugin import Plugin
-from support.hazard_cases import CALLS, CASES, GUESTS, HARMLESS, TIERS, VALUES, WELL, Case
+from support.guests import guest_home
+from support.hazard_cases import CALLS, CASES, GUESTS, HARMLESS, PYTHON, TIERS, VALUES, WELL, Case
 from support.hostile_guests import HostileCapability, HostileHost, dweller
 from support.ledger import Ledger, grown, resident_bytes
 from support.wat_plugins import BASICS, TRUSTED, open_host, shared_home, write_plugin
@@ -31,9 +33,9 @@ POLICY = 'format-version = 1\n[plugins."*".limits]\nrestarts = 10000\n'
 class Stage:
     """A host with two witnesses, and each guest in each tier once it is asked for."""
 
-    def __init__(self, host: Host, side: HostileHost, directory: Path, temporary: Path) -> None:
+    def __init__(self, host: Host, side: HostileHost, directory: Path, places: tuple[Path, ...]) -> None:
         self.side = side
-        self._host, self._directory, self._temporary = host, directory, temporary
+        self._host, self._directory, self._places = host, directory, places
         self._loaded: dict[tuple[object, ...], Plugin] = {}
         self._seen = 0
         self.workers: dict[str, int] = {}
@@ -71,7 +73,7 @@ class Stage:
 
     def ledger(self) -> Ledger:
         """What the process holds now."""
-        return Ledger.take(self._temporary, shared_home())
+        return Ledger.take(*self._places)
 
     def _note(self, event: Event, /) -> None:
         if event.kind is EventKind.WORKER and "pid" in event.data:
@@ -87,20 +89,31 @@ def outcome(act: Callable[[], object]) -> str:
     return HARMLESS
 
 
-@pytest.fixture(scope="module")
-def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
-    directory, side = tmp_path_factory.mktemp("stage"), HostileHost()
-    temporary = tmp_path_factory.mktemp("temporary")
+@contextmanager
+def staged(directory: Path, home: Path, *places: Path) -> Iterator[Stage]:
+    """A stage in an empty directory. `places` are those where no file may be left, beside that for temporary ones."""
+    side, temporary = HostileHost(), directory / "temporary"
+    temporary.mkdir()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tempfile, "tempdir", str(temporary))
         patch.setenv("TMPDIR", str(temporary))
-        with open_host(POLICY, capabilities=[HostileCapability(side, directory / "wit")]) as host:
-            yield Stage(host, side, directory, temporary)
+        with open_host(POLICY, home=home, capabilities=[HostileCapability(side, directory / "wit")]) as host:
+            yield Stage(host, side, directory, (temporary, *places))
 
 
-@pytest.mark.parametrize("tier", TIERS)
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_a_hostile_guest_harms_nobody(stage: Stage, case: Case, tier: Tier) -> None:
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    with staged(tmp_path_factory.mktemp("stage"), shared_home(), shared_home()) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def python_stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    with staged(tmp_path_factory.mktemp("stage"), guest_home()) as made:  # other processes write in this home
+        yield made
+
+
+def ensure_harmless(stage: Stage, case: Case, tier: Tier) -> None:
     """Its caller is told why it ended, everybody else is served, and nothing is left of it."""
     stage.turn(case, tier)  # what is made once is made
     before = stage.ledger()
@@ -110,10 +123,25 @@ def test_a_hostile_guest_harms_nobody(stage: Stage, case: Case, tier: Tier) -> N
     assert set(stage.side.forget()) <= {1}
 
 
+@pytest.mark.parametrize("tier", TIERS)
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_a_hostile_guest_harms_nobody(stage: Stage, case: Case, tier: Tier) -> None:
+    """One that is written by hand."""
+    ensure_harmless(stage, case, tier)
+
+
+@pytest.mark.parametrize("tier", TIERS)
+@pytest.mark.parametrize("case", PYTHON, ids=lambda case: case.name)
+def test_a_hostile_python_guest_harms_nobody(python_stage: Stage, case: Case, tier: Tier) -> None:
+    """One that carries an interpreter and the whole of WASI."""
+    ensure_harmless(python_stage, case, tier)
+
+
 def test_each_case_has_a_name_of_its_own() -> None:
     """And says which hazard it is."""
-    assert len({case.name for case in CASES}) == len(CASES)
-    assert all(word[0] == "H" and word[1:].isdigit() for case in CASES for word in case.hazards.split())
+    cases = (*CASES, *PYTHON)
+    assert len({case.name for case in cases}) == len(cases)
+    assert all(word[0] == "H" and word[1:].isdigit() for case in cases for word in case.hazards.split())
 
 
 ROUNDS = 4

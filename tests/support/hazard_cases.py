@@ -16,6 +16,7 @@ import pytest
 
 from cloche.model import Tier
 from cloche.runtime.plugin import Plugin
+from support.guests import built
 from support.hostile_guests import LIES, HostileHost, dweller, liar
 from support.wat_plugins import BASICS, START
 
@@ -34,6 +35,7 @@ GUESTS: Mapping[str, Callable[[], str | bytes]] = {
     "basics": lambda: BASICS,
     "liar": liar,
     "dweller": dweller,
+    "python": lambda: built("noop").read_bytes(),
     "start-spin": lambda: start("(loop (br 0))"),
     "start-trap": lambda: start("unreachable"),
     "start-eat": lambda: start("(loop (br_if 0 (i32.ne (memory.grow (i32.const 16)) (i32.const -1)))) unreachable"),
@@ -43,6 +45,7 @@ WELL: Mapping[str, Callable[[Plugin], bool]] = {
     "basics": lambda plugin: plugin[""].add(3, 4) == 7,
     "liar": lambda plugin: plugin[""].answer() == 42,
     "dweller": lambda plugin: plugin[""].answer() == 42,
+    "python": lambda plugin: plugin["cloche:noop/scalar"].add(3, 4) == 7,
 }
 """What a plugin answers that is well. A guest whose start function never ends has nothing to answer."""
 
@@ -92,6 +95,11 @@ def armed(mode: int, name: str, *args: object) -> Act:
     return act
 
 
+def misbehave(name: str, *args: object, **options: Any) -> Act:
+    """Call a function of the Python guest that does what plugins should not do."""
+    return lambda plugin, _: plugin[MISBEHAVE][name].options(**options)(*args)
+
+
 def acting(action: Callable[[Plugin], object], name: str, *args: object) -> Act:
     """Call a function during which the host does something."""
 
@@ -129,6 +137,7 @@ def repeat_text(plugin: Plugin, _: HostileHost) -> object:
     return plugin[LIES].texts(4_096, 7_000)
 
 
+MISBEHAVE = "cloche:noop/misbehave"
 BEYOND = 0xFFFFFFF0
 MINUTE_NS = 60 * 10**9
 TINY = 'memory = "4MiB"\n'
@@ -285,5 +294,40 @@ CALLS = [
     Case("H26", "found", "variables, arguments, directories or input of the host", "dweller",
          lambda plugin, _: ensure(plugin[""].found() == 0), HARMLESS),
 ]  # fmt: skip
+
+PYTHON = [
+    Case("H1", "python-sleep", "a Python plugin that sleeps", "python",
+         lambda plugin, _: plugin[MISBEHAVE].sleep.options(deadline=0.1)(
+             60_000 if plugin.tier is Tier.UNTRUSTED else 150),
+         "limit.deadline"),
+    Case("H2", "python-spin", "a Python loop without end", "python", misbehave("spin", fuel=50_000_000),
+         "limit.fuel"),
+    Case("H3", "python-deadline", "a Python loop without end, by the clock", "python",
+         misbehave("spin", deadline=0.1), "limit.deadline", "fuel = 9000000000000000000\n"),
+    Case("H10", "python-memory", "all the memory there is, in Python", "python",
+         misbehave("allocate", 1 << 30, True), "limit.memory", 'memory = "64MiB"\n'),
+    Case("H12", "python-recurse", "Python calls without a bottom", "python", misbehave("recurse", 1_000_000),
+         "guest.trap"),
+    Case("H14", "python-crash", "an exception that nobody catches", "python", misbehave("crash", "\x1b[2Jboom"),
+         "guest.trap"),
+    Case("H14", "python-exit", "sys.exit in the middle", "python", misbehave("exit", 3), "guest.exit"),
+    Case("H20", "python-print", "a flood of prints", "python", misbehave("print", "x" * 1000, 5_000, True), HARMLESS),
+    Case("H26", "python-bucket", "storage without a grant", "python", misbehave("hoard", 1_000), "guest.trap"),
+    Case("H26", "python-connect", "a connection to the host's own network", "python",
+         misbehave("connect", "127.0.0.1", 22), "guest.error"),
+    Case("H26", "python-environment", "the environment of the host", "python",
+         lambda plugin, _: ensure(plugin[MISBEHAVE].environment() == []), HARMLESS),
+    Case("H26", "python-import", "a module that did not come along", "python", misbehave("import_late", "sqlite3"),
+         "guest.trap"),
+    *(
+        Case("H27", f"python-{name}", f"reading {path}", "python", misbehave("read_file", path), "guest.error")
+        for name, path in (("absolute", "/etc/passwd"), ("climbing", "../../../../etc/passwd"),
+                           ("process", "/proc/self/environ"))
+    ),
+    Case("H27", "python-write", "writing a file of the host", "python",
+         misbehave("write_file", "/tmp/cloche-python", b"x"), "guest.error"),
+    Case("H27", "python-list", "listing the host's files", "python", misbehave("list_files", "/"), "guest.error"),
+]  # fmt: skip
+"""What a guest of `guests/noop` does; it takes a home in which Python guests are compiled."""
 
 CASES = (*SPINS, *FLOODS, *VALUES, *CALLS)
