@@ -68,6 +68,9 @@ def explain(end: Ending) -> BaseException:
             f"raise the limit `memory`",
             code="limit.memory",
         )
+    if trap.kind == "handles":
+        text = f"{end.what}: the guest holds more handles than the engine takes at once: {trap.reason}"
+        return LimitError(text, code="limit.handles")
     if trap.kind == "memory":
         text = f"{end.what}: there is no memory left for what the guest made the engine keep: {trap.reason}"
         return LimitError(text, code="limit.memory")

@@ -30,6 +30,8 @@ KINDS: tuple[tuple[str, str], ...] = (
     ("poisoned", "cannot enter component instance"),
     ("cannot-leave", "cannot leave component instance"),
     ("misaligned", "unaligned atomic"),
+    ("handles", "handle limit exceeded"),
+    ("handles", "resource table has no free keys"),
     ("handle", "unknown handle index"),
     ("handle", "handle index"),
     ("handle", "resource table"),
