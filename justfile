@@ -42,6 +42,14 @@ adversarial *args: setup
 mutants *args: setup
     @cd tests && python -m support.mutants "$@"
 
+# Have hosts read hostile frames from a worker that is none: 500,000, or --count N; --first N begins elsewhere
+frames *args: setup
+    @cd tests && python -m support.frames "$@"
+
+# Kill workers under load and compare what their callers were told with what happened: 100 times, or --count N
+kills *args: setup
+    @cd tests && python -m support.kills "$@"
+
 # Build every guest under guests/ to a component
 guests: setup
     @for manifest in guests/*/plugin.toml; do cloche build "$(dirname "$manifest")" || exit; done

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cloche.engine.codec.function import HostPlan
-from cloche.engine.codec.lowering import LIST, STRING, Lowering, lowerer
+from cloche.engine.codec.lowering import KINDS, LIST, MAP, STRING, Lowering, lowerer
 from cloche.engine.codec.memory import MEMORY, Arena
 from cloche.engine.codec.plan import plan_for
 from cloche.engine.ffi import VAL_BYTES
@@ -102,6 +102,9 @@ def test_counts_are_bounded_before_anything_is_made(type_: Type, value: bytes) -
 
 TEXT_BYTES = np.frombuffer(b"\xff\xfegreen", np.uint8)
 TEXT_AT = int(TEXT_BYTES.__array_interface__["data"][0])
+PAIR_BYTES = np.frombuffer(struct.pack("<B7xQQ8x B7xB23x", LIST, 0, 0, KINDS[Prim.U8][0], 5), np.uint8)
+PAIR_AT = int(PAIR_BYTES.__array_interface__["data"][0])
+"""A pair of a map whose key is a list that is empty."""
 THING = TypeName(None, "thing")
 
 
@@ -126,6 +129,7 @@ def _without_addresses(value: object) -> str:
         (ResultType(Prim.U8, None), struct.pack("<B7xB7xQ8x", 19, 1, 0), "lacks one"),
         (RecordType(THING, (Field("a", Prim.U8),)), struct.pack("<B7xQQ8x", 14, 2, TEXT_AT), "2 parts instead of 1"),
         (Prim.U32, struct.pack("<B7xQ16x", 99, 0), "kind 99"),
+        (MapType(ListType(Prim.U16), Prim.U8), struct.pack("<B7xQQ8x", MAP, 1, PAIR_AT), "key of a map"),
     ],
     ids=_without_addresses,
 )

@@ -73,6 +73,12 @@ def explain(end: Ending) -> BaseException:
             f"raise the limit `memory`",
             code="limit.memory",
         )
+    if trap.kind == "handles":
+        text = f"{end.what}: the guest holds more handles than the engine takes at once: {trap.reason}"
+        return LimitError(text, code="limit.handles")
+    if trap.kind == "memory":
+        text = f"{end.what}: there is no memory left for what the guest made the engine keep: {trap.reason}"
+        return LimitError(text, code="limit.memory")
     if trap.kind == "payload":
         return LimitError(
             f"{end.what}: the guest handed over more values than the engine takes at once ({ENGINE_ELEMENTS} list "

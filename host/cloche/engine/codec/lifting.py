@@ -350,7 +350,10 @@ def _map(plan: MapPlan) -> Lift:
         call.charge(count * size)
         slots = range(data, data + count * PAIR_BYTES, PAIR_BYTES)
         pairs = [(key(slot, call), value(slot + VAL_BYTES, call)) for slot in call.paced(slots, size)]
-        made = dict(pairs)
+        try:
+            made = dict(pairs)
+        except TypeError:  # a numpy array, or what holds one, has no hash
+            raise InvalidValue("a key of a map is none in Python") from None
         if owned is not None and len(made) < count:  # of a repeated key the last one counts: the others are nobody's
             lost = [item for name, item in pairs if made[name] is not item]
             call.give_up(found for item in lost for found, is_own in owned(item) if is_own)
