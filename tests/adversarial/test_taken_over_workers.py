@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from cloche.confine import child
+from cloche.confine import spawn
 from cloche.errors import ClocheError
 from cloche.model import MIB
 from cloche.observe.events import Event, EventKind
@@ -68,7 +68,7 @@ def stage(made: Stage) -> Stage:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
-    start_child = child.start_child
+    start_child = spawn.start_child
     temporary = tmp_path_factory.mktemp("temporary")
 
     def started(plan: dict[str, Any], **options: Any) -> Any:

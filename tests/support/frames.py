@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from multiprocessing import get_context
 from typing import Any
 
+from cloche.engine.endings import UnreachedError
 from cloche.errors import ClocheError
 from cloche.worker.instance import RemoteInstance
 from cloche.worker.messages import Closed, encode
@@ -155,7 +156,7 @@ class _Conversation:
         found = self._timed(lambda: instance.call(EXPORTS[index], arguments, LIMITS))
         if given is not None:
             self._given.append(given)
-            if self._worker.received == before:  # the call never began: the object stays its caller's
+            if self._worker.received == before or self._unreached:  # the object stays its caller's
                 self._unsent.add(given)
         if found is None:
             return False
@@ -173,11 +174,12 @@ class _Conversation:
 
     def _timed(self, act: Any) -> Any:
         """What `act` gives; None after an error of Cloche's, which is counted."""
-        started = time.monotonic()
+        started, self._unreached = time.monotonic(), False
         try:
             return act()
         except ClocheError as error:
             self._tally.outcomes[error.code] += 1
+            self._unreached = isinstance(error, UnreachedError)
             if error.plugin != PLUGIN:
                 self._find(f"{error.code} is of {error.plugin!r}")
         except BaseException:

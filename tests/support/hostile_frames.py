@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+import struct
 from collections.abc import Iterator
 from itertools import count
 from typing import Any
@@ -12,6 +13,7 @@ import msgspec
 
 from cloche.wit.types import Prim, ResourceType
 from cloche.worker.messages import Closed, Condition, Done, Failed, HostCall, Made, Ready, Refused, encode
+from cloche.worker.plain import MARK
 from support.stand_in import ANSWERS, CELL, COST, HANDLE, PLANS, SLOT_PLANS, WELL, Numbers
 
 DEEPEST = 200
@@ -95,6 +97,14 @@ class Script:
         output = b"o" * condition.stdout_bytes + b"e" * condition.stderr_bytes
         return encode(Done(COST, condition)), b"".join((*written.segments, output))
 
+    def plain(self, index: int) -> tuple[bytes, bytes]:
+        """A result of scalars in its short form, with what it may say of its cost."""
+        fuel, memory = (self._chance.choice((-(2**63), -1, 0, 1, 2**63 - 1)) for _ in range(2))
+        wall_ms = self._chance.choice((0.1, 0.1, -1.0, math.nan))
+        value, letter = self._chance.choice(((7, "Q"), (1, "?"), (1.5, "f"), (None, "")))
+        body = b"" if value is None else struct.pack(f"<{letter}", value)
+        return struct.pack("<Bqqd", MARK, fuel, memory, wall_ms), body
+
     def failed(self) -> tuple[bytes, bytes]:
         """A failure of a call."""
         chance, condition = self._chance, self.condition()
@@ -113,7 +123,9 @@ class Script:
     def _any(self) -> tuple[bytes, bytes]:
         """A whole frame of any kind, where it fits and where it does not."""
         chance = self._chance
-        match chance.randrange(9):
+        match chance.randrange(11):
+            case 9 | 10:
+                return self.plain(chance.randrange(len(ANSWERS)))
             case 0:
                 return self.made()
             case 1:
@@ -181,6 +193,8 @@ class Script:
     def _odd(self, message: bytes) -> bytes:
         """A message with a part of another type, sign, size or depth; or one part too many or too few."""
         chance = self._chance
+        if message[0] == MARK:
+            return self._edited(message)
         whole = msgspec.msgpack.decode(message)
         parts = [whole]
         while isinstance(inner := parts[-1][at := chance.randrange(len(parts[-1]))], list) and inner and len(parts) < 4:

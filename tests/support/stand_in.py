@@ -7,15 +7,18 @@ with an answer of each type, and `IMPORTS` what the host offers it.
 from __future__ import annotations
 
 import contextlib
-import socket
+import fcntl
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from fcntl import F_SETPIPE_SZ
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
 from cloche.engine.codec.wire import WirePlan, Writing
-from cloche.engine.linker import Import, host_slots
+from cloche.engine.slots import Import, host_slots
 from cloche.model import Err, Limits, Ok
 from cloche.values import Case
 from cloche.wit.types import (
@@ -41,9 +44,11 @@ from cloche.wit.types import (
     VariantType,
 )
 from cloche.wit.types import Case as CaseType
-from cloche.worker.channel import Channel, ChannelClosed, limit_waits
+from cloche.worker.channel import Channel, ChannelClosed, lane
 from cloche.worker.instance import RemoteSettings
 from cloche.worker.messages import Condition, Cost
+from cloche.worker.plain import PlainExport
+from cloche.worker.watch import Watch
 
 PLUGIN = "acme/stand-in"
 LIMITS = Limits(
@@ -239,48 +244,53 @@ SETTINGS = RemoteSettings(
     slot_plans=SLOT_PLANS,
     hosts=frozenset({THING}),
     exports={
-        (None, function.name): (at, plan) for at, (function, plan) in enumerate(zip(FUNCTIONS, PLANS, strict=True))
+        (None, function.name): (at, plan, PlainExport.of(plan, at))
+        for at, (function, plan) in enumerate(zip(FUNCTIONS, PLANS, strict=True))
     },
     memory_bytes=1 << 30,
 )
 
 
-class _CountingChannel(Channel):
-    received = 0
-
-    def receive(self, most: int, look: Callable[[], None] | None = None) -> tuple[bytes, memoryview]:
-        self.received += 1
-        return super().receive(most, look)
-
-
 class StandIn:
     """A worker without a process. `say` what it answers before it is asked; one lane, one thread."""
+
+    watch = Watch(SimpleNamespace(memory_bytes=lambda: 0))
+    """One for all of them: each of its looks is over whoever waits."""
 
     def __init__(self) -> None:
         self.is_usable = True
         self.ran_out_of_memory = False
         self.reason = "it never was"
         self.killed: list[str] = []
-        ours, self._theirs = socket.socketpair()
-        limit_waits(ours)
-        self._theirs.setblocking(False)
-        self._lane = _CountingChannel(ours)
-
-    @property
-    def received(self) -> int:
+        self.received = 0
         """How many frames the host began to read."""
-        return self._lane.received
+        self._lane, (self._inward, self._outward) = lane()
+        for descriptor in (self._inward, self._outward):
+            os.set_blocking(descriptor, False)
+            fcntl.fcntl(descriptor, F_SETPIPE_SZ, 1 << 20)
+        receive = self._lane.receive
+
+        def counted(most: int, data: bytes = b"") -> tuple[bytes, memoryview]:
+            self.received += 1
+            return receive(most, data)
+
+        self._lane.receive = counted  # type: ignore[method-assign]
 
     def say(self, data: bytes, *, is_last: bool = False) -> None:
         """Let the host read this next, and the end of the stream after it where it `is_last`. Never blocks."""
         with contextlib.suppress(OSError):
-            while self._theirs.recv(1 << 18):  # what the host said
+            while os.read(self._inward, 1 << 18):  # what the host said
                 pass
-        with contextlib.suppress(OSError):  # what does not fit is cut
-            self._theirs.sendall(data)
+        if self._outward >= 0:
+            with contextlib.suppress(OSError):  # what does not fit is cut
+                os.write(self._outward, data)
         if is_last:
-            with contextlib.suppress(OSError):
-                self._theirs.shutdown(socket.SHUT_WR)
+            self._hang_up()
+
+    def _hang_up(self) -> None:
+        outward, self._outward = self._outward, -1
+        if outward >= 0:
+            os.close(outward)
 
     def borrow_lane(self) -> Channel:
         if not self.is_usable:
@@ -290,15 +300,13 @@ class StandIn:
     def return_lane(self, lane: Channel) -> None:
         assert lane is self._lane
 
-    def drop_lane(self, lane: Channel) -> None:
-        lane.close()
-
     def interrupt(self, instance: int) -> None:
         pass
 
     def kill(self, why: str, *, is_crash: bool = False, over_memory: bool = False) -> None:
         self.is_usable, self.ran_out_of_memory = False, over_memory
         self.killed.append(why)
+        self._hang_up()
 
     def wait(self, timeout_s: float) -> bool:
         return True
@@ -308,5 +316,8 @@ class StandIn:
 
     def end(self) -> None:
         """Close both ends. Idempotent."""
+        self._hang_up()
         self._lane.close()
-        self._theirs.close()
+        if self._inward >= 0:
+            os.close(self._inward)
+            self._inward = -1

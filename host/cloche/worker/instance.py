@@ -535,13 +535,16 @@ class RemoteInstance:
         if output > len(body):
             raise self._broken("less output than it said")
         usage = _usage(reply.cost)._replace(host_calls=self._host_calls)
+        # Before the value, which may hold what nobody would close if the rest were refused.
+        self._settle(condition, body[len(body) - output :])
+        is_sound, self.is_sound = self.is_sound, False
         try:
             value, bytes_out = callee.plan.read_result(
                 body[: len(body) - output], self.bridge, self._limits.payload_bytes
             )
         except WireError as error:
             raise self._broken(str(error)) from None
-        self._settle(condition, body[len(body) - output :])
+        self.is_sound = is_sound
         self.calls += 1
         self.bytes_returned += bytes_out
         return value, usage
@@ -566,9 +569,9 @@ class RemoteInstance:
         outer, self.serving = self.serving, this_thread()
         try:
             try:
-                values, size_in = plan.read_arguments(body, self.bridge, room)
                 if self._stop is not None:
                     raise endings.stopped(self._stop, limits, settings.plugin)
+                values, size_in = plan.read_arguments(body, self.bridge, room)
                 value = self.targets[slot.position](*values)
                 written = plan.write_result(value, self.bridge, room - size_in, by_host=True)
             except WireError as error:

@@ -21,7 +21,8 @@ MAX_TEXT = 20_000
 Count = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
 Small = Annotated[int, Meta(ge=0, le=(1 << 31) - 1)]
 Text = Annotated[str, Meta(max_length=MAX_TEXT)]
-Milliseconds = Annotated[float, Meta(ge=0)]
+MAX_MS = 1e12
+Milliseconds = Annotated[float, Meta(ge=0, le=MAX_MS)]
 
 
 class Cost(Struct, frozen=True, array_like=True):
@@ -179,6 +180,8 @@ def from_worker(data: bytes) -> FromWorker:
         return said
     except UnicodeDecodeError as error:  # msgspec lets this one through
         raise msgspec.DecodeError("a text that is not UTF-8") from error
+    except RecursionError as error:  # and this one
+        raise msgspec.DecodeError("a message that is nested too deeply") from error
 
 
 def cut(text: str | None) -> str:

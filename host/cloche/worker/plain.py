@@ -18,6 +18,7 @@ from cloche.engine.codec.wire import WirePlan
 from cloche.engine.pricing import BYTE_FUEL
 from cloche.model import Usage
 from cloche.worker.channel import HEAD
+from cloche.worker.messages import MAX_MS
 
 MARK = 0xC1
 """The byte that MessagePack never uses."""
@@ -90,7 +91,7 @@ class PlainExport:
                 head, guest_fuel, memory, wall_ms = self._unpack(data)
         except StructError:
             return None
-        if head != self._done_head or guest_fuel < 0 or memory < -1 or not wall_ms >= 0.0:
+        if head != self._done_head or guest_fuel < 0 or memory < -1 or not 0.0 <= wall_ms <= MAX_MS:
             return None
         if self._has_bool:
             if value > 1:
