@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import stat
 import sys
@@ -95,6 +96,7 @@ def perform(request: ExecRequest) -> int:
     """
     from cloche.errors import ClocheError
 
+    gc.disable()  # the garbage of a tenth of a second
     _import_msgspec()
     try:
         result = _run(request)

@@ -52,6 +52,7 @@ def run_alone(
         held.callback(box.close)
         instance = box.open(request.call, request.limits)
         held.callback(box.end, instance)
+        held.callback(box.abandon)  # first of all: a worker that is gone has no instance to close
         return box.run(instance, request.script, request.limits)
 
 

@@ -140,6 +140,10 @@ class Box:
         finally:
             self._house.end(instance)
 
+    def abandon(self) -> None:
+        """End the worker at once, with all that runs in it: nothing of it is needed any more."""
+        self._house.abandon()
+
     def close(self) -> None:
         """End the worker. Idempotent."""
         self._house.close()

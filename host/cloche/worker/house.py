@@ -116,7 +116,7 @@ class House:
         """End the worker without waiting for it, when nobody closed the host."""
         worker = self._worker
         if worker is not None:
-            worker.kill("its host was not closed")
+            worker.kill("nobody needs it any more")
 
     def close(self) -> None:
         """End the worker. Idempotent."""
