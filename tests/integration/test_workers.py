@@ -1025,6 +1025,7 @@ LIES = {
         encode(Done(COST, Condition(True, False, False, {0: 1}, [], 0, 0, 0, 0))), wire("a")
     ),
     "a code of its own": frame(encode(Failed("engine.lock", "x", False, None, None, None, None, COST, WELL))),
+    "an answer and more": frame(encode(Done(COST, WELL)), wire("a")) + b"\0",
     "a body beyond all bounds": (4).to_bytes(4, "little") + (2**32 - 1).to_bytes(4, "little"),
     "a message beyond all bounds": (2**32 - 1).to_bytes(4, "little") + bytes(4),
 }
@@ -1133,6 +1134,15 @@ def test_a_call_in_the_instant_after_its_worker_died(host: Host, tmp_path: Path,
             os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
         assert point.next() == 1
     assert list(events(host, EventKind.TRAP)) == []
+
+
+def test_the_payload_limit_holds_for_scalars(host: Host, tmp_path: Path) -> None:
+    """Arguments that are larger are refused before they go anywhere, so the instance lives on."""
+    point = lodge(host, tmp_path, BASICS, instances="pooled", more='[limits]\npayload = "4B"\n')[""]
+    assert point.next() == 1
+    error = error_of(point.add, 1, 2)
+    assert (error.code, error.usage) == ("limit.payload", Usage())
+    assert point.next() == 2
 
 
 def test_two_calls_may_be_cancelled_at_once(host: Host, tmp_path: Path) -> None:

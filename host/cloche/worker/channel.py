@@ -111,6 +111,11 @@ class Channel:
                 return
             data = memoryview(data)[sent:]
 
+    @property
+    def has_more(self) -> bool:
+        """Whether more than the last frame has been read."""
+        return bool(self._rest)
+
     def ask(self, frame: bytes) -> bytes:
         """Write a small frame, the first since `sent_bytes` was 0, and read what comes next. Raises: ChannelClosed."""
         self.sent_bytes = 0
@@ -132,6 +137,9 @@ class Channel:
         except OSError:
             return True
         return bool(unread != self.sent_bytes)
+
+    def __del__(self) -> None:
+        self.close()  # of a host that nobody closed
 
     def close(self) -> None:
         """Close this end. Idempotent."""

@@ -412,9 +412,10 @@ class RemoteInstance:
             self._lock.release()
 
     def _callee(self, export: Export) -> _Callee:
-        found = self._callees[export] = _Callee(
-            *self.settings.exports[export.interface, export.function.name], self._number
-        )
+        number, plan, plain = self.settings.exports[export.interface, export.function.name]
+        if plain is not None and max(plain.bytes_in, plain.bytes_out) > self.settings.limits.payload_bytes:
+            plain = None  # the long way refuses it in the right words
+        found = self._callees[export] = _Callee(number, plan, plain, self._number)
         return found
 
     # -- what the watch asks ---------------------------------------------------------------------------------------
@@ -507,6 +508,8 @@ class RemoteInstance:
             message, body = self._lane.receive(self._most_bytes(), data)
             reply = from_worker(message)
             if not isinstance(reply, HostCall):
+                if self._lane.has_more:
+                    raise ProtocolError("more than an answer")
                 return reply, body
             data = b""
             self._serve(reply, body)
@@ -720,8 +723,8 @@ class RemoteInstance:
     def _close_there(self) -> None:
         """Close the instance in the worker, which is killed when it does not answer soon."""
         self._stop = None
-        self._watch_for(CLOSE_S)
         try:
+            self._watch_for(CLOSE_S)
             self._lane.send(encode(Close(self._number)))
             data, _ = self._lane.receive(0)
             if not isinstance(from_worker(data), Closed):

@@ -39,8 +39,8 @@ class PlainExport:
     """The short frames of one exported function. Immutable; shared by threads."""
 
     __slots__ = (
-        "_bytes_in", "_done_head", "_export", "_has_bool", "_has_result", "_host_fuel", "_pack_done", "_size_in",
-        "_unpack", "arguments", "bytes_out", "exact", "pack",
+        "_done_head", "_export", "_has_bool", "_has_result", "_host_fuel", "_pack_done", "_size_in",
+        "_unpack", "arguments", "bytes_in", "bytes_out", "exact", "pack",
     )  # fmt: skip
 
     def __init__(self, plan: WirePlan, export: int) -> None:
@@ -57,7 +57,7 @@ class PlainExport:
         self._has_result = bool(form.result)
         done = Struct(f"<{len(self._done_head)}sqqd" + ("B" if self._has_bool else form.result))
         self._pack_done, self._unpack = done.pack, done.unpack
-        self._bytes_in, self.bytes_out = form.bytes_in, form.bytes_out
+        self.bytes_in, self.bytes_out = form.bytes_in, form.bytes_out
         self._host_fuel = (form.bytes_in + form.bytes_out) * BYTE_FUEL
 
     @classmethod
@@ -98,7 +98,7 @@ class PlainExport:
                 return None
             value = value == 1
         fields = (
-            guest_fuel, self._host_fuel, wall_ms, wall_ms, None if memory < 0 else memory, 0, self._bytes_in,
+            guest_fuel, self._host_fuel, wall_ms, wall_ms, None if memory < 0 else memory, 0, self.bytes_in,
             self.bytes_out, 0, 0, calls,
         )  # fmt: skip
         return value, _new(Usage, fields)
