@@ -53,10 +53,10 @@ def call_table() -> str:
     """One row for each group of system calls that some worker may make, and who may."""
     rows = ["| group | what for | every worker | with mounts | with writable mounts | calls |"]
     rows += ["| --- | --- | --- | --- | --- | --- |"]
-    files, writing = seccomp.Group.OPEN_FILES, seccomp.Group.WRITE_FILES
-    for group in (*child.GROUPS, files, writing):
+    writing = (seccomp.Group.WRITE_FILES, seccomp.Group.MOVE_FILES)
+    for group in (*child.GROUPS, seccomp.Group.OPEN_FILES, *writing):
         purpose, calls = seccomp.GROUPS[group]
-        who = (group in child.GROUPS, group is not writing, True)
+        who = (group in child.GROUPS, group not in writing, True)
         words = " | ".join("yes" if may else "no" for may in who)
         rows.append(f"| {group.value} | {purpose} | {words} | {', '.join(f'`{call}`' for call in calls)} |")
     return "\n".join(rows) + "\n"

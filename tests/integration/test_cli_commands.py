@@ -15,7 +15,7 @@ from cloche.errors import CODES
 from support.cli_plugins import write_plugins
 
 DOCS = Path(__file__).parents[2] / "docs"
-VERBS = ["demo", "new", "build", "check", "inspect", "call", "run", "doctor", "grants explain"]
+VERBS = ["demo", "new", "build", "check", "inspect", "call", "run", "exec", "doctor", "grants explain"]
 GROUPS = ("grants", "cache")
 VERBS += ["cache list", "cache gc", "cache clear"]
 

@@ -40,6 +40,8 @@ from cloche.worker.watch import Watch
 
 START_TIMEOUT_S = 30.0
 """Longest time from the start of a worker until it serves."""
+HANG_UP_S = 0.2
+"""How long a worker may live after the end of its connection: it has nothing to do then."""
 STDERR_BYTES = 16 * KIB
 _OPEN_FILES = 1024
 
@@ -194,7 +196,11 @@ class WorkerProcess:
         with contextlib.suppress(OSError):
             while self._control.recv(4096):  # it has nothing to say here: the end of the stream is what counts
                 pass
-        status = process.wait()
+        try:
+            status = process.wait(HANG_UP_S)
+        except subprocess.TimeoutExpired:  # it hung up and lives on
+            self.kill("it closed its connection to the host", is_crash=True)
+            status = process.wait()
         assert process.stderr is not None
         os.set_blocking(process.stderr.fileno(), False)
         words = (process.stderr.read(STDERR_BYTES) or b"").decode("utf-8", "replace").strip()
