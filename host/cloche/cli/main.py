@@ -5,6 +5,7 @@ typer and rich take 0.2 s to import, so they are imported only when a command ne
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -15,12 +16,17 @@ READER_WENT_AWAY = 141
 
 def run(words: Sequence[str] | None = None) -> int:
     """Run the command line `words` (default: the process's own) and return the exit status. Added in 0.1."""
+    is_program = words is None
     words = list(sys.argv[1:] if words is None else words)
     streams.open_missing()
     with streams.checked():
         try:
             try:
-                return _answer(words)
+                status = _answer(words)
+                if is_program and words[:1] == ["exec"]:
+                    sys.stderr.flush()
+                    os._exit(status)  # taking the interpreter apart would take a tenth of the command's time
+                return status
             except KeyboardInterrupt:
                 from cloche.cli.errors import interrupted, report
 
