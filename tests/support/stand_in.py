@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from fcntl import F_SETPIPE_SZ
@@ -264,27 +265,40 @@ class StandIn:
         self.killed: list[str] = []
         self.received = 0
         """How many frames the host began to read."""
+        self._next: deque[bytes] = deque()
+        self._ends = False
         self._lane, (self._inward, self._outward) = lane()
         for descriptor in (self._inward, self._outward):
             os.set_blocking(descriptor, False)
             fcntl.fcntl(descriptor, F_SETPIPE_SZ, 1 << 20)
-        receive = self._lane.receive
+        receive, ask = self._lane.receive, self._lane.ask
 
         def counted(most: int, data: bytes = b"") -> tuple[bytes, memoryview]:
             self.received += 1
+            self._speak()
             return receive(most, data)
 
-        self._lane.receive = counted  # type: ignore[method-assign]
+        def asked(frame: bytes) -> bytes:
+            self.received += 1
+            self._speak()
+            return ask(frame)
 
-    def say(self, data: bytes, *, is_last: bool = False) -> None:
-        """Let the host read this next, and the end of the stream after it where it `is_last`. Never blocks."""
+        self._lane.receive, self._lane.ask = counted, asked  # type: ignore[method-assign]
+
+    def say(self, *frames: bytes, is_last: bool = False) -> None:
+        """What the host reads next, one of these each time; after the last the end of the stream where it `is_last`."""
+        self._next += frames
+        self._ends |= is_last
+
+    def _speak(self) -> None:
+        """Answer, when the host has spoken and reads. Never blocks."""
         with contextlib.suppress(OSError):
             while os.read(self._inward, 1 << 18):  # what the host said
                 pass
-        if self._outward >= 0:
+        if self._next and self._outward >= 0:
             with contextlib.suppress(OSError):  # what does not fit is cut
-                os.write(self._outward, data)
-        if is_last:
+                os.write(self._outward, self._next.popleft())
+        if self._ends and not self._next:
             self._hang_up()
 
     def _hang_up(self) -> None:
