@@ -11,7 +11,7 @@ from cloche.frozen import dataclass
 from cloche.model import Err, Limits, Usage
 from cloche.script.image import EXECUTOR
 from cloche.script.result import ScriptResult
-from cloche.wit.types import Export, Interface
+from cloche.wit.types import Export
 from cloche.worker.house import House
 from cloche.worker.ready import ReadyWorkers
 
@@ -68,7 +68,7 @@ class Box:
     ) -> None:
         lodging = kit.lodging_for(limits, mounts)
         name, interface = next(item for item in lodging.exports if (item[0] or "").partition("@")[0] == EXECUTOR)
-        self._execute, self._validate = (_export(name, interface, word) for word in ("execute", "validate"))
+        self._execute = Export(name, next(item for item in interface.functions if item.name == "execute"))
         self._house = House(lodging, tell, ready)
 
     def open(self, call: Call | None, limits: Limits, control: Cancellation | None = None) -> RemoteInstance:
@@ -147,10 +147,6 @@ class Box:
     def close(self) -> None:
         """End the worker. Idempotent."""
         self._house.close()
-
-
-def _export(name: str | None, interface: Interface, word: str) -> Export:
-    return Export(name, next(function for function in interface.functions if function.name == word))
 
 
 def _targets(slots: Sequence[HostSlot], call: Call | None) -> list[Target]:

@@ -60,11 +60,8 @@ class ScriptSession:
 
         Raises: as `run_python`; UsageError (`usage.closed`) when the session has ended.
         """
-        return self._run(code, options, Control())
-
-    def _run(self, code: str, options: CallOptions, control: Control) -> ScriptResult:
         ensure_known(options, CallOptions)
-        request, space = self._request, self._space
+        request, space, control = self._request, self._space, Control()
         limits = request.kit.limits(wishes({**options, "memory": request.limits.memory_bytes}))
         with self._lock:
             if not self.is_alive:
